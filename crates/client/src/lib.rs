@@ -1,0 +1,1 @@
+//! The one way a component talks to the API.

@@ -1,0 +1,1 @@
+//! Sandboxes and containers on Linux behind a trait shaped like CRI.

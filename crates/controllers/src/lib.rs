@@ -1,0 +1,1 @@
+//! A folder per controller: what it reads, what it alone owns, decide.

@@ -1,0 +1,1 @@
+//! Content store, pull, unpack, import and export, builds, garbage collection.

@@ -1,0 +1,1 @@
+//! Pod life cycle as decisions: desired and observed in, steps out.

@@ -1,0 +1,1 @@
+//! The one runner: keys in, decide, actions out.

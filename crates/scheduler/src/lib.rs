@@ -1,0 +1,1 @@
+//! Queue, view of nodes, filters, scores and binding.

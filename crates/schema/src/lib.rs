@@ -1,0 +1,1 @@
+//! A kind's schema as data, and everything done by walking it.

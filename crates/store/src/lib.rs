@@ -1,0 +1,1 @@
+//! Revisions, conditional commits, snapshots and watch.

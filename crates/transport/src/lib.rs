@@ -1,0 +1,1 @@
+//! HTTPS serving and dialling, upgrades, pools.

@@ -1,0 +1,3 @@
+//! Checks, releases, benchmarks and simulations of the project.
+
+fn main() {}
