@@ -4,6 +4,7 @@
 
 mod encoded;
 pub mod field;
+pub mod fields;
 mod gvk;
 pub mod labels;
 pub mod meta;
