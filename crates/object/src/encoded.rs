@@ -68,10 +68,7 @@ impl Encoded {
     /// # Panics
     /// When `metadata` is not an object with at least one other member; the API server ensures it before.
     pub fn from_value(mut value: crate::Value, revision: Revision) -> Self {
-        let meta = value
-            .get_mut("metadata")
-            .and_then(crate::Value::as_object_mut)
-            .expect("an object to be stored has metadata");
+        let meta = value.get_mut("metadata").and_then(crate::Value::as_object_mut).expect("an object to be stored has metadata");
         meta.remove("resourceVersion");
         assert!(!meta.is_empty(), "an object to be stored has a name");
         let members = value.as_object().expect("an object to be stored is a JSON object");

@@ -313,9 +313,21 @@ mod tests {
         let labels = json!({"app": "web", "tier": "front", "n": "5"});
         let labels = labels.as_object().expect("an object");
         let cases = [
-            ("", true), ("app=web", true), ("app==web,tier!=back", true), ("app in (web,db)", true), ("app notin (web)", false),
-            ("missing notin (x)", true), ("missing!=x", true), ("app", true), ("!app", false), ("!missing", true), ("n>4", true), ("n<5", false),
-            ("app=", false), (" app = web , tier", true), ("app in (web), n > 4", true),
+            ("", true),
+            ("app=web", true),
+            ("app==web,tier!=back", true),
+            ("app in (web,db)", true),
+            ("app notin (web)", false),
+            ("missing notin (x)", true),
+            ("missing!=x", true),
+            ("app", true),
+            ("!app", false),
+            ("!missing", true),
+            ("n>4", true),
+            ("n<5", false),
+            ("app=", false),
+            (" app = web , tier", true),
+            ("app in (web), n > 4", true),
         ];
         for (text, expected) in cases {
             let selector = Selector::parse(text).expect(text);

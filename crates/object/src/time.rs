@@ -100,7 +100,17 @@ mod tests {
 
     #[test]
     fn ages_read_as_kubectl_writes_them() {
-        for (seconds, text) in [(0, "0s"), (119, "119s"), (120, "2m"), (192, "3m12s"), (700, "11m"), (3600 * 4, "4h"), (86400 * 2 + 3600, "2d1h"), (86400 * 10, "10d"), (86400 * 800, "2y70d")] {
+        for (seconds, text) in [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (192, "3m12s"),
+            (700, "11m"),
+            (3600 * 4, "4h"),
+            (86400 * 2 + 3600, "2d1h"),
+            (86400 * 10, "10d"),
+            (86400 * 800, "2y70d"),
+        ] {
             assert_eq!(human_duration(Duration::from_secs(seconds)), text);
         }
     }
