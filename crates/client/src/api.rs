@@ -103,7 +103,11 @@ impl Request {
 
 /// The URL path of a collection, object or subresource.
 pub(crate) fn path(resource: &Resource, namespace: &str, name: &str, subresource: Option<&str>) -> String {
-    let mut path = if resource.group.is_empty() { format!("/api/{}", resource.version) } else { format!("/apis/{}/{}", resource.group, resource.version) };
+    let mut path = if resource.group.is_empty() {
+        format!("/api/{}", resource.version)
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
     if resource.namespaced && !namespace.is_empty() {
         path = format!("{path}/namespaces/{namespace}");
     }

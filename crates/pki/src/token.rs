@@ -64,7 +64,8 @@ impl TokenKey {
     /// When the system's randomness fails.
     pub fn generate() -> Result<(Self, Vec<u8>), Error> {
         let random = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(|_| Error::Malformed("token key"))?;
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(|_| Error::Malformed("token key"))?;
         Ok((Self::load(document.as_ref())?, document.as_ref().to_vec()))
     }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use gantry_object::Timestamp;
-use gantry_pki::{Authority, CertificateIdentity, CertificateRequest, Claims, JoinToken, Profile, RequestError, TokenError, TokenKey, ca_hash, expiry, new_request};
+use gantry_pki::{
+    Authority, CertificateIdentity, CertificateRequest, Claims, JoinToken, Profile, RequestError, TokenError, TokenKey, ca_hash, expiry,
+    new_request,
+};
 use gantry_ports::SeededRandom;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
@@ -45,7 +48,10 @@ fn requests_are_read_and_signed() {
     let ca = Authority::generate("gantry", NOW, &random).expect("generates");
     let asked = new_request(&node_profile()).expect("makes a request");
     let request = CertificateRequest::parse(&asked.certificate_pem).expect("parses");
-    assert_eq!((request.common_name.as_str(), &request.dns_names[..], request.addresses.len()), ("system:node:n1", &["n1".to_owned()][..], 1));
+    assert_eq!(
+        (request.common_name.as_str(), &request.dns_names[..], request.addresses.len()),
+        ("system:node:n1", &["n1".to_owned()][..], 1)
+    );
     let signed = ca.sign(&request, false, true, HOUR, NOW, &random).expect("signs");
     assert_eq!(CertificateIdentity::of(&der(&signed)).expect("parses").common_name, "system:node:n1");
     assert_eq!(CertificateRequest::parse("x").expect_err("not PEM"), RequestError::NotPem);
@@ -62,7 +68,13 @@ fn requests_are_read_and_signed() {
 #[test]
 fn tokens_hold_while_they_last_and_only_as_signed() {
     let (key, kept) = TokenKey::generate().expect("generates");
-    let claims = Claims { sub: "system:serviceaccount:a:b".into(), iat: NOW.seconds(), nbf: NOW.seconds(), exp: NOW.seconds() + 10, ..Claims::default() };
+    let claims = Claims {
+        sub: "system:serviceaccount:a:b".into(),
+        iat: NOW.seconds(),
+        nbf: NOW.seconds(),
+        exp: NOW.seconds() + 10,
+        ..Claims::default()
+    };
     let token = key.sign(&claims).expect("signs");
     let key = TokenKey::load(&kept).expect("loads");
     assert_eq!(key.verify(&token, NOW), Ok(claims));
