@@ -1,1 +1,10 @@
 //! The built-in kinds: their tables and their own defaulting, validation and update rules.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod registry;
+#[cfg(test)]
+mod round_trips;
+mod rules;
+mod tables;
+
+pub use registry::{Column, Kind, Registry, Subresource};

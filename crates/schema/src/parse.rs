@@ -1,0 +1,312 @@
+//! Reading tables.
+//!
+//! A table is lines of words. `table`, `package` (OpenAPI name prefix) and `version` (group and version) head it. `struct NAME`, with `kind` when it is
+//! an API kind or `typemeta` when it only carries apiVersion and kind, is followed by its members: JSON name, protobuf number (0: none), type, flags;
+//! the name `+` inlines the members of another struct. `string NAME` and `enum NAME VALUE…` name text types. Types are words: `*T`, `[]T`, `map[]T`,
+//! `<T>` (a list that protobuf wraps), a scalar, a type of the table, or `table.Type`.
+
+use std::collections::BTreeMap;
+
+use gantry_object::{GroupVersion, GroupVersionKind, Value};
+
+use crate::model::{Field, Limit, ListKind, Named, Node, Part, Schema, Struct, TypeId, Wire};
+
+/// A table that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("table {table}, line {line}: {problem}")]
+pub struct TableError {
+    /// The table's name.
+    pub table: String,
+    /// The line, from one.
+    pub line: usize,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+const SCALARS: [(&str, fn() -> Node); 15] = [
+    ("bool", || Node::Bool),
+    ("int32", || Node::Int32),
+    ("int64", || Node::Int64),
+    ("double", || Node::Double),
+    ("string", || Node::String(None)),
+    ("bytes", || Node::Bytes),
+    ("Quantity", || Node::Quantity),
+    ("Time", || Node::Time),
+    ("MicroTime", || Node::MicroTime),
+    ("Duration", || Node::Duration),
+    ("IntOrString", || Node::IntOrString),
+    ("RawExtension", || Node::Raw),
+    ("FieldsV1", || Node::FieldsV1),
+    ("any", || Node::Any),
+    ("byte", || Node::Int32),
+];
+
+/// A struct while its inlined members are not yet in place.
+struct Draft {
+    ty: TypeId,
+    members: Vec<Member>,
+}
+
+enum Member {
+    Field(Field),
+    Inline(u32, TypeId),
+}
+
+struct Parser<'a> {
+    schema: Schema,
+    composites: BTreeMap<(char, TypeId), TypeId>,
+    drafts: Vec<Draft>,
+    table: &'a str,
+    prefix: String,
+    line: usize,
+}
+
+impl Schema {
+    /// Parses tables, each a name (for errors) and a text.
+    ///
+    /// # Errors
+    /// When a line is malformed or names an unknown type.
+    pub fn parse(tables: &[(&str, &str)]) -> Result<Self, TableError> {
+        let mut parser = Parser {
+            schema: Schema::default(),
+            composites: BTreeMap::new(),
+            drafts: Vec::new(),
+            table: "",
+            prefix: String::new(),
+            line: 0,
+        };
+        for (name, make) in SCALARS {
+            parser.add(name.to_owned(), make());
+        }
+        for (name, text) in tables {
+            parser.table = name;
+            parser.declare(text)?;
+        }
+        for (name, text) in tables {
+            parser.table = name;
+            parser.members(text)?;
+        }
+        parser.flatten();
+        Ok(parser.schema)
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn problem(&self, problem: impl Into<String>) -> TableError {
+        TableError { table: self.table.into(), line: self.line, problem: problem.into() }
+    }
+
+    fn push(&mut self, node: Node) -> TypeId {
+        let ty = TypeId(u32::try_from(self.schema.nodes.len()).expect("fewer types than 2^32"));
+        self.schema.nodes.push(node);
+        ty
+    }
+
+    fn add(&mut self, name: String, node: Node) -> TypeId {
+        let ty = self.push(node);
+        self.schema.names.insert(name, ty);
+        ty
+    }
+
+    fn composite(&mut self, shape: char, item: TypeId) -> TypeId {
+        if let Some(ty) = self.composites.get(&(shape, item)) {
+            return *ty;
+        }
+        let node = match shape {
+            'l' => Node::List(item),
+            'w' => Node::Wrapped(item),
+            _ => Node::Map(item),
+        };
+        let ty = self.push(node);
+        self.composites.insert((shape, item), ty);
+        ty
+    }
+
+    /// First pass: every name gets its place, so that members can refer to types further down.
+    fn declare(&mut self, text: &'a str) -> Result<(), TableError> {
+        let (mut package, mut version) = ("", GroupVersion::new("", ""));
+        for (i, line) in text.lines().enumerate() {
+            self.line = i + 1;
+            let mut words = line.split_ascii_whitespace();
+            let Some(first) = words.next().filter(|_| !line.starts_with([' ', '#'])) else { continue };
+            let Some(name) = words.next() else { return Err(self.problem("a name is missing")) };
+            match first {
+                "table" => self.prefix = format!("{name}."),
+                "package" => package = name,
+                "version" => version = GroupVersion::parse(name).ok_or_else(|| self.problem("not a group and version"))?,
+                "string" | "enum" => {
+                    let values = words.map(|w| w.trim_matches('"').to_owned()).collect();
+                    let node = Node::String(Some(Named { go: format!("{}.{name}", version.version), values }));
+                    self.add(format!("{}{name}", self.prefix), node);
+                }
+                "struct" => {
+                    let flag = words.next();
+                    let gvk = (flag == Some("kind")).then(|| GroupVersionKind::new(&version.group, &version.version, name));
+                    let go = format!("{}.{name}", version.version);
+                    let openapi = format!("{package}.{name}");
+                    let node =
+                        Node::Struct(Struct { go, openapi, gvk: gvk.clone(), fields: Vec::new(), by_name: Vec::new(), wire: Vec::new() });
+                    let ty = self.add(format!("{}{name}", self.prefix), node);
+                    if let Some(gvk) = gvk {
+                        self.schema.kinds.insert(gvk, ty);
+                    }
+                }
+                other => return Err(self.problem(format!("unknown word {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Second pass: members, with their types found.
+    fn members(&mut self, text: &'a str) -> Result<(), TableError> {
+        for (i, line) in text.lines().enumerate() {
+            self.line = i + 1;
+            let mut words = line.split_ascii_whitespace();
+            let Some(first) = words.next() else { continue };
+            if line.starts_with("  ") {
+                let member = self.member(first, words)?;
+                let Some(draft) = self.drafts.last_mut() else { return Err(self.problem("a member outside a struct")) };
+                draft.members.push(member);
+            } else if first == "table" {
+                self.prefix = format!("{}.", words.next().unwrap_or_default());
+            } else if first == "struct" {
+                let name = words.next().unwrap_or_default();
+                let ty = self.schema.names[&format!("{}{name}", self.prefix)];
+                let mut members = Vec::new();
+                if words.next().is_some() {
+                    let string = self.schema.names["string"];
+                    members = ["kind", "apiVersion"].map(|n| Member::Field(Field { omit_empty: true, ..plain(n, 0, string) })).into();
+                }
+                self.drafts.push(Draft { ty, members });
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, name: &str, mut words: std::str::SplitAsciiWhitespace<'a>) -> Result<Member, TableError> {
+        let number = words.next().and_then(|w| w.parse().ok()).ok_or_else(|| self.problem("a member's number is missing"))?;
+        let word = words.next().ok_or_else(|| self.problem("a member's type is missing"))?;
+        let ty = self.type_of(word.strip_prefix('*').unwrap_or(word))?;
+        if name == "+" {
+            return Ok(Member::Inline(number, ty));
+        }
+        let mut field = Field { pointer: word.starts_with('*'), ..plain(name, number, ty) };
+        for flag in words {
+            set_flag(&mut field, flag).ok_or_else(|| self.problem(format!("unknown flag {flag:?}")))?;
+        }
+        Ok(Member::Field(field))
+    }
+
+    fn type_of(&mut self, word: &str) -> Result<TypeId, TableError> {
+        if let Some(item) = word.strip_prefix("[]") {
+            let item = self.type_of(item)?;
+            return Ok(self.composite('l', item));
+        }
+        if let Some(item) = word.strip_prefix("map[]") {
+            let item = self.type_of(item)?;
+            return Ok(self.composite('m', item));
+        }
+        if let Some(item) = word.strip_prefix('<').and_then(|w| w.strip_suffix('>')) {
+            let item = self.type_of(item)?;
+            return Ok(self.composite('w', item));
+        }
+        let local = format!("{}{word}", self.prefix);
+        let found = self.schema.names.get(&local).or_else(|| self.schema.names.get(word));
+        found.copied().ok_or_else(|| self.problem(format!("unknown type {word:?}")))
+    }
+
+    /// Last pass: JSON members with inlined structs' members in place, protobuf members by number.
+    fn flatten(&mut self) {
+        let drafts = std::mem::take(&mut self.drafts);
+        let by_type: BTreeMap<TypeId, &Draft> = drafts.iter().map(|d| (d.ty, d)).collect();
+        for draft in &drafts {
+            let mut fields = Vec::with_capacity(draft.members.len());
+            let mut wire = Vec::with_capacity(draft.members.len());
+            for member in &draft.members {
+                let (number, part) = match member {
+                    Member::Field(f) => (f.number, Part::Field(u16::try_from(fields.len()).expect("fewer members than 2^16"))),
+                    Member::Inline(number, ty) => (*number, Part::Inline(*ty)),
+                };
+                if number > 0 {
+                    wire.push(Wire { number, part });
+                }
+                spread(member, &by_type, &mut fields);
+            }
+            wire.sort_by_key(|w| w.number);
+            let mut by_name: Vec<u16> = (0..u16::try_from(fields.len()).expect("fewer members than 2^16")).collect();
+            by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+            if let Node::Struct(s) = self.node_mut(draft.ty) {
+                (s.fields, s.by_name, s.wire) = (fields, by_name, wire);
+            }
+        }
+    }
+
+    fn node_mut(&mut self, ty: TypeId) -> &mut Node {
+        &mut self.schema.nodes[ty.0 as usize]
+    }
+}
+
+fn spread(member: &Member, drafts: &BTreeMap<TypeId, &Draft>, into: &mut Vec<Field>) {
+    match member {
+        Member::Field(field) => into.push(field.clone()),
+        Member::Inline(_, ty) => drafts.get(ty).into_iter().flat_map(|d| &d.members).for_each(|m| spread(m, drafts, into)),
+    }
+}
+
+fn plain(name: &str, number: u32, ty: TypeId) -> Field {
+    Field {
+        name: name.into(),
+        number,
+        ty,
+        pointer: false,
+        omit_empty: false,
+        omit_zero: false,
+        required: false,
+        default: None,
+        published_default: false,
+        merge_key: None,
+        retain_keys: false,
+        replace: false,
+        list: None,
+        atomic: false,
+        immutable: false,
+        gates: Vec::new(),
+        format: None,
+        limits: Vec::new(),
+    }
+}
+
+fn set_flag(field: &mut Field, flag: &str) -> Option<()> {
+    let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+    match name {
+        "o" => field.omit_empty = true,
+        "z" => field.omit_zero = true,
+        "req" => field.required = true,
+        "nullable" => {}
+        "merge" => field.merge_key = Some(value.into()),
+        "replace" => field.replace = true,
+        "retainKeys" => field.retain_keys = true,
+        "immutable" => field.immutable = true,
+        "d" | "dc" => {
+            field.default = Some(serde_json::from_str::<Value>(value).ok()?);
+            field.published_default = name == "d";
+        }
+        "list" => {
+            field.list = Some(match value.split_once(':') {
+                Some(("map", keys)) => ListKind::Map(keys.split(',').map(Into::into).collect()),
+                None if value == "set" => ListKind::Set,
+                None if value == "atomic" => ListKind::Atomic,
+                _ => return None,
+            });
+        }
+        "map" | "struct" => field.atomic = value == "atomic",
+        "gate" => field.gates = value.split(',').map(Into::into).collect(),
+        "format" => field.format = Some(value.into()),
+        "maxItems" => field.limits.push(Limit::MaxItems(value.parse().ok()?)),
+        "maxLength" | "maxBytes" => field.limits.push(Limit::MaxLength(value.parse().ok()?)),
+        "minimum" => field.limits.push(Limit::Minimum(value.parse().ok()?)),
+        "maximum" => field.limits.push(Limit::Maximum(value.parse().ok()?)),
+        _ => return None,
+    }
+    Some(())
+}
