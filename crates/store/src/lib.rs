@@ -1,1 +1,24 @@
-//! Revisions, conditional commits, snapshots and watch.
+//! Revisions, conditional commits, snapshots and watch over immutable encoded objects.
+//!
+//! Writers validate against *staged* state ([`Store::staged`]); readers and watchers see only *durable* state. A [`Backend`] makes
+//! changes durable and hands them to the [`State`] in order. Nothing here knows a kind,
+//! decodes an object, or talks to the network.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod error;
+mod event;
+mod key;
+mod snapshot;
+mod state;
+mod store;
+mod txn;
+mod watch;
+
+pub use error::{CommitError, Gone, OpenError};
+pub use event::{EncodedCache, Event, EventKind};
+pub use key::Key;
+pub use snapshot::{ListItem, Snapshot};
+pub use state::{Change, State};
+pub use store::{Backend, BoxFuture, Limits, Store};
+pub use txn::{Action, Op, Precondition, Txn};
+pub use watch::Watcher;
