@@ -1,13 +1,14 @@
 //! Revisions, conditional commits, snapshots and watch over immutable encoded objects.
 //!
 //! Writers validate against *staged* state ([`Store::staged`]); readers and watchers see only *durable* state. A [`Backend`] makes
-//! changes durable and hands them to the [`State`] in order. Nothing here knows a kind,
+//! changes durable and hands them to the [`State`] in order; [`log`] is our own, over the `Disk` port. Nothing here knows a kind,
 //! decodes an object, or talks to the network.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod error;
 mod event;
 mod key;
+pub mod log;
 mod snapshot;
 mod state;
 mod store;
