@@ -11,6 +11,8 @@ mod key;
 pub mod log;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod store;
 mod txn;
 mod watch;

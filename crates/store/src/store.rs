@@ -1,7 +1,5 @@
 //! The store as the API server sees it.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use gantry_object::{Encoded, Revision, Timestamp};
 use crate::{CommitError, Gone, Key, Snapshot, State, Txn, Watcher};
 
 /// A future that owns all it needs.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+pub type BoxFuture<T> = gantry_ports::BoxFuture<'static, T>;
 
 /// How much history is kept.
 #[derive(Clone, Debug)]
