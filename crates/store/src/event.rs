@@ -1,0 +1,90 @@
+//! What watchers are told.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use gantry_object::{Encoded, Revision};
+
+use crate::Key;
+
+/// A change to one object, shared by all watchers.
+#[derive(Debug)]
+pub struct Event {
+    /// The object.
+    pub key: Key,
+    /// What happened.
+    pub kind: EventKind,
+    /// Encodings made once and shared by all watchers.
+    pub cache: EncodedCache,
+}
+
+impl Event {
+    pub(crate) fn new(key: Key, kind: EventKind) -> Arc<Self> {
+        Arc::new(Self { key, kind, cache: EncodedCache::default() })
+    }
+
+    /// The revision at which it happened.
+    pub fn revision(&self) -> Revision {
+        match &self.kind {
+            EventKind::Put { new, .. } => new.revision,
+            EventKind::Delete { revision, .. } => *revision,
+        }
+    }
+
+    /// The object after the event; `None` after a deletion.
+    pub fn new_object(&self) -> Option<&Encoded> {
+        match &self.kind {
+            EventKind::Put { new, .. } => Some(new),
+            EventKind::Delete { .. } => None,
+        }
+    }
+
+    /// The object before the event; `None` before a creation.
+    pub fn previous(&self) -> Option<&Encoded> {
+        match &self.kind {
+            EventKind::Put { prev, .. } => prev.as_ref(),
+            EventKind::Delete { prev, .. } => Some(prev),
+        }
+    }
+
+    /// About how many bytes keeping this event costs.
+    pub(crate) fn weight(&self) -> usize {
+        160 + self.key.path().len() + self.new_object().map_or(0, |o| o.body.len()) + self.previous().map_or(0, |o| o.body.len())
+    }
+}
+
+/// What happened to an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// It was written.
+    Put {
+        /// The object as written.
+        new: Encoded,
+        /// The object it replaced; `None` when it was created.
+        prev: Option<Encoded>,
+    },
+    /// It was deleted.
+    Delete {
+        /// The last version.
+        prev: Encoded,
+        /// The revision of the deletion.
+        revision: Revision,
+    },
+}
+
+/// How many different encodings an event can hold.
+const SLOTS: usize = 16;
+
+/// Encodings of one event, each made by the first who needs it. What a slot means is the caller's affair.
+#[derive(Debug, Default)]
+pub struct EncodedCache(OnceLock<Box<[OnceLock<Bytes>; SLOTS]>>);
+
+impl EncodedCache {
+    /// The bytes in a slot, made by `make` if this is the first call for it. Slots from 16 up are never kept.
+    pub fn get_or_init(&self, slot: u8, make: impl FnOnce() -> Bytes) -> Bytes {
+        match self.0.get_or_init(Box::default).get(usize::from(slot)) {
+            Some(cell) => cell.get_or_init(make).clone(),
+            None => make(),
+        }
+    }
+}
