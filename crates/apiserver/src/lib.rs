@@ -1,1 +1,24 @@
-//! The request pipeline of the Kubernetes API.
+//! The request pipeline of the Kubernetes API: identify, authorize, decode, mutate, default and validate, admit, commit, encode.
+//!
+//! Everything that changes the cluster comes through [`Server`], over HTTPS or through [`Server::client`], and passes every stage
+//! of the pipeline. Only this room touches the store. It never acts on its own: controllers do.
+
+mod admission;
+mod authenticate;
+mod authorize;
+mod bootstrap;
+mod call;
+mod discovery;
+mod encode;
+mod http;
+mod in_process;
+mod path;
+mod server;
+mod services;
+mod subresource;
+mod user;
+mod verbs;
+
+pub use in_process::LocalClient;
+pub use server::{Config, Parts, Server};
+pub use user::User;

@@ -1,0 +1,120 @@
+//! A request after its envelope is taken off, and what it came to before it is put into one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gantry_client::{DeleteOptions, Params, Verb};
+use gantry_kinds::Kind;
+use gantry_object::{Encoded, GroupResource, ObjectName, Revision, Status, Value};
+use gantry_store::Key;
+
+use crate::user::User;
+
+/// The encoding of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Media {
+    #[default]
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// What becomes of fields that the schema doesn't know, or that are given twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// One request, whichever way it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) user: User,
+    pub(crate) verb: Verb,
+    pub(crate) kind: Arc<Kind>,
+    pub(crate) subresource: String,
+    pub(crate) object: ObjectName,
+    pub(crate) params: Params,
+    pub(crate) field_validation: FieldValidation,
+    pub(crate) media: Media,
+    pub(crate) body: Bytes,
+    /// Delete options given in the query instead of the body.
+    pub(crate) query_options: Option<DeleteOptions>,
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A stored object.
+    Object { object: Encoded, created: bool },
+    /// A collection.
+    List(Collection),
+    /// An object that isn't stored: a review, a scale, a token, or the outcome of a dry run.
+    Transient { value: Value, created: bool },
+    /// A Status.
+    Status(Box<Status>),
+}
+
+/// Objects of one kind at one revision.
+#[derive(Debug, Default)]
+pub(crate) struct Collection {
+    pub(crate) items: Vec<Encoded>,
+    pub(crate) revision: Revision,
+    pub(crate) continue_token: Option<String>,
+    pub(crate) remaining: Option<usize>,
+}
+
+/// An answer with the warnings that go beside it.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) answer: Answer,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Call {
+    /// The verb as RBAC names it.
+    pub(crate) fn verb_name(&self) -> &'static str {
+        match self.verb {
+            Verb::Get => "get",
+            Verb::List => "list",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Patch(_) => "patch",
+            Verb::Delete => "delete",
+            Verb::DeleteCollection => "deletecollection",
+        }
+    }
+
+    /// The resource it is about, as error messages name it.
+    pub(crate) fn resource(&self) -> GroupResource {
+        GroupResource::new(&self.kind.group, &self.kind.plural)
+    }
+
+    /// The store's key of the object.
+    pub(crate) fn key(&self) -> Key {
+        self.key_of(&self.object.namespace, &self.object.name)
+    }
+
+    /// The store's key of another object of the same kind.
+    pub(crate) fn key_of(&self, namespace: &str, name: &str) -> Key {
+        Key::new(store_resource(&self.kind), namespace, name)
+    }
+
+    /// Whether nothing may be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        !self.params.dry_run.is_empty()
+    }
+
+    /// The error for an object that isn't there.
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.resource(), &self.object.name)
+    }
+}
+
+/// The store's name for a kind's objects: that of the kind they are stored as.
+pub(crate) fn store_resource(kind: &Kind) -> Arc<str> {
+    // Only events.k8s.io Events are stored as another kind, under the same plural name.
+    GroupResource::new(&kind.storage.group, &kind.plural).to_string().into()
+}

@@ -1,0 +1,146 @@
+//! The server as a value: what it is made of, and the order of the pipeline.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use gantry_kinds::{Kind, Registry};
+use gantry_object::Status;
+use gantry_pki::TokenKey;
+use gantry_ports::{Clock, Random, Tasks};
+use gantry_store::Store;
+
+use crate::authorize::Authorizer;
+use crate::call::{Answered, Call};
+use crate::discovery::Discovery;
+use crate::services::Allocator;
+use crate::user::User;
+
+/// What an operator decides about a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who issues service-account tokens, and their default audience.
+    pub issuer: String,
+    /// Where clients in the cluster reach this server.
+    pub advertised: SocketAddr,
+    /// The addresses of Services: network and prefix length.
+    pub service_network: (Ipv4Addr, u8),
+    /// The ports that NodePort Services may have.
+    pub node_ports: std::ops::RangeInclusive<u16>,
+    /// The cluster authority's certificate in PEM.
+    pub authority: String,
+}
+
+/// What a server is made of.
+pub struct Parts {
+    /// What the operator decided.
+    pub config: Config,
+    /// The kinds it serves.
+    pub registry: Registry,
+    /// Where objects are kept.
+    pub store: Store,
+    /// Signs and checks service-account tokens.
+    pub token_key: TokenKey,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Draws uids and name suffixes.
+    pub random: Arc<dyn Random>,
+    /// Runs watches.
+    pub tasks: Tasks,
+}
+
+/// A Kubernetes API server. Cloning shares it; two in one process share nothing.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    kinds: Vec<Arc<Kind>>,
+    authorizer: Authorizer,
+    services: Allocator,
+    discovery: Discovery,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("config", &self.0.parts.config).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Puts a server together. Nothing listens yet: see [`Server::bootstrap`] and [`Server::client`].
+    pub fn new(parts: Parts) -> Self {
+        let kinds: Vec<Arc<Kind>> = parts.registry.kinds().iter().cloned().map(Arc::new).collect();
+        let authorizer = Authorizer::new(&parts.store);
+        let services = Allocator::new(&parts.config, &parts.store);
+        let discovery = Discovery::new(&kinds);
+        Self(Arc::new(Inner { parts, kinds, authorizer, services, discovery }))
+    }
+
+    /// What the operator decided.
+    pub fn config(&self) -> &Config {
+        &self.0.parts.config
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.parts.clock
+    }
+
+    pub(crate) fn random(&self) -> &dyn Random {
+        &*self.0.parts.random
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.parts.tasks
+    }
+
+    pub(crate) fn token_key(&self) -> &TokenKey {
+        &self.0.parts.token_key
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.parts.registry
+    }
+
+    pub(crate) fn authorizer(&self) -> &Authorizer {
+        &self.0.authorizer
+    }
+
+    pub(crate) fn services(&self) -> &Allocator {
+        &self.0.services
+    }
+
+    pub(crate) fn discovery(&self) -> &Discovery {
+        &self.0.discovery
+    }
+
+    /// The kinds it serves.
+    pub(crate) fn kinds(&self) -> &[Arc<Kind>] {
+        &self.0.kinds
+    }
+
+    /// The kind of a resource.
+    pub(crate) fn kind(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
+        self.0.kinds.iter().find(|k| k.plural == plural && k.group == group && k.version == version).cloned()
+    }
+
+    /// Does one request, whichever way it came: the pipeline.
+    pub(crate) async fn perform(&self, call: Call) -> Result<Answered, Status> {
+        self.authorize_call(&call, call.verb_name())?;
+        self.dispatch(call).await
+    }
+
+    /// Refuses what the caller may not do.
+    pub(crate) fn authorize_call(&self, call: &Call, verb: &str) -> Result<(), Status> {
+        let attributes = crate::authorize::Attributes::of(call, verb);
+        self.authorizer().check(self.store(), &call.user, &attributes)
+    }
+
+    /// A client that acts as this user, in this process. It skips TLS and sockets and nothing else.
+    pub fn client(&self, user: User) -> crate::LocalClient {
+        crate::LocalClient::new(self.clone(), user)
+    }
+}
