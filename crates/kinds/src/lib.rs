@@ -1,10 +1,13 @@
 //! The built-in kinds: their tables and their own defaulting, validation and update rules.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod behaviour;
 mod registry;
 #[cfg(test)]
 mod round_trips;
 mod rules;
 mod tables;
+mod tree;
+mod validate;
 
 pub use registry::{Column, Kind, Registry, Subresource};

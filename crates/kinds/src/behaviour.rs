@@ -1,0 +1,167 @@
+//! What a kind does to objects on their way in, and what selectors see of them.
+
+use gantry_object::{GroupVersionKind, Timestamp, Value, meta};
+
+use crate::registry::Kind;
+use crate::rules::{self, Generation};
+use crate::tree;
+
+impl Kind {
+    /// Fills in the table's defaults and the kind's own, and normalizes.
+    pub fn apply_defaults(&self, object: &mut Value) {
+        self.schema.apply_defaults(self.ty, object);
+        (self.rules.defaults)(object);
+        // Structs made by the kind's own defaults have members with defaults of their own.
+        self.schema.apply_defaults(self.ty, object);
+        self.schema.normalize(self.ty, object);
+    }
+
+    /// Makes a decoded, defaulted object ready to be created: status reset, generation 1, phases, secrets' stringData.
+    pub fn prepare_create(&self, object: &mut Value) {
+        if self.rules.resets_status {
+            tree::remove(object, "status");
+        }
+        let first = self.rules.generation != Generation::Never;
+        let metadata = meta::metadata_mut(object);
+        metadata.remove("generation");
+        if first {
+            metadata.insert("generation".into(), 1.into());
+        }
+        (self.rules.create)(object);
+        self.schema.apply_defaults(self.ty, object);
+        self.schema.normalize(self.ty, object);
+    }
+
+    /// Makes `new` ready to replace `old`: what this (sub)resource may not write is taken from `old`; the generation follows the change.
+    ///
+    /// Both are normalized. `scale` counts as the object itself: the caller has put the replicas in.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
+        let subresource = subresource.filter(|s| *s != "scale");
+        carry_over_metadata(new, old);
+        match subresource {
+            None if self.subresource("status").is_some() => tree::copy_member(new, old, "status"),
+            None => {}
+            Some("status") => keep_all_but(new, old, "status"),
+            // Other subresources' rules say themselves what they take over.
+            Some(_) => {}
+        }
+        (self.rules.update)(new, old, subresource);
+        self.schema.normalize(self.ty, new);
+        self.follow_generation(new, old);
+    }
+
+    fn follow_generation(&self, new: &mut Value, old: &Value) {
+        let changed = |member: &str| new.get(member) != old.get(member);
+        let meta_changed = |member: &str| new["metadata"].get(member) != old["metadata"].get(member);
+        let bump = match self.rules.generation {
+            Generation::Never => false,
+            Generation::Spec => changed("spec"),
+            Generation::SpecOrAnnotations => changed("spec") || meta_changed("annotations"),
+            Generation::AllButMeta => {
+                let members = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
+                members.filter(|m| *m != "metadata").any(|m| changed(m)) || meta_changed("labels")
+            }
+        };
+        let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default() + i64::from(bump);
+        let metadata = meta::metadata_mut(new);
+        if generation == 0 {
+            metadata.remove("generation");
+        } else {
+            metadata.insert("generation".into(), generation.into());
+        }
+    }
+
+    /// Fills in times that a kind's own conditions lack: those of signing requests. Call it after [`Kind::prepare_update`].
+    pub fn stamp(&self, new: &mut Value, old: &Value, now: Timestamp) {
+        if self.kind != "CertificateSigningRequest" {
+            return;
+        }
+        for condition in tree::items_mut(new, "/status/conditions") {
+            tree::set_if_empty(condition, "lastUpdateTime", now.rfc3339());
+            let before = tree::items(old, "/status/conditions")
+                .iter()
+                .find(|c| c["type"] == condition["type"] && c["status"] == condition["status"])
+                .map(|c| tree::text(c, "/lastTransitionTime").to_owned())
+                .filter(|t| !t.is_empty());
+            tree::set_if_empty(condition, "lastTransitionTime", before.unwrap_or_else(|| now.rfc3339()));
+        }
+    }
+
+    /// What a field selector sees: empty when the field is not set, `None` when the kind has no such label.
+    pub fn field(&self, object: &Value, label: &str) -> Option<String> {
+        if !self.field_labels.iter().any(|l| l == label) {
+            return None;
+        }
+        let text = |pointer: &str| tree::text(object, pointer).to_owned();
+        Some(match (self.kind.as_str(), label) {
+            ("Pod", "spec.host") => text("/spec/nodeName"),
+            ("Pod", "status.podIPs") => {
+                let ips: Vec<&str> = tree::items(object, "/status/podIPs").iter().map(|ip| tree::text(ip, "/ip")).collect();
+                ips.join(",")
+            }
+            ("Pod", "spec.hostNetwork") | ("Node", "spec.unschedulable") => {
+                let pointer = format!("/{}", label.replace('.', "/"));
+                tree::at(object, &pointer).as_bool().unwrap_or_default().to_string()
+            }
+            ("Event", "source") => match tree::text(object, "/source/component") {
+                "" => text("/reportingComponent"),
+                component => component.into(),
+            },
+            _ => text(&format!("/{}", label.replace('.', "/"))),
+        })
+    }
+
+    /// The labels a field selector of this kind may name.
+    pub fn field_labels(&self) -> &[String] {
+        &self.field_labels
+    }
+
+    /// From the form it is stored in to this kind's form. Only Events of events.k8s.io differ.
+    pub fn from_storage(&self, mut object: Value) -> Value {
+        if self.is_converted() {
+            rules::events_from_core(&mut object);
+            self.schema.normalize(self.ty, &mut object);
+        }
+        object
+    }
+
+    /// From this kind's form to the form it is stored in.
+    pub fn to_storage(&self, mut object: Value) -> Value {
+        if self.is_converted() {
+            rules::core_from_events(&mut object);
+            if let Some(ty) = self.storage.as_ref().and_then(|gvk| self.schema.kind(gvk)) {
+                self.schema.normalize(ty, &mut object);
+            }
+        }
+        object
+    }
+
+    /// Whether its objects are stored in another kind's form.
+    pub fn is_converted(&self) -> bool {
+        let own = GroupVersionKind::new(&self.group, &self.version, &self.kind);
+        self.storage.as_ref().is_some_and(|storage| *storage != own)
+    }
+}
+
+/// What of the metadata is not the client's to change stays; what it left out and must be there is filled in.
+fn carry_over_metadata(new: &mut Value, old: &Value) {
+    let before = &old["metadata"];
+    let Some(metadata) = new.get_mut("metadata") else { return };
+    tree::copy_member(metadata, before, "creationTimestamp");
+    if !tree::at(before, "/uid").is_null() {
+        tree::set_if_empty(metadata, "uid", before["uid"].clone());
+    }
+    for member in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if !before[member].is_null() && (member == "deletionTimestamp" || metadata.get(member).is_none_or(Value::is_null)) {
+            tree::copy_member(metadata, before, member);
+        }
+    }
+}
+
+/// Takes every member but one and the metadata from the old object.
+fn keep_all_but(new: &mut Value, old: &Value, written: &str) {
+    let names: Vec<String> = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys().cloned()).collect();
+    for name in names.iter().filter(|n| *n != written && *n != "metadata") {
+        tree::copy_member(new, old, name);
+    }
+}
