@@ -6,8 +6,10 @@ mod registry;
 #[cfg(test)]
 mod round_trips;
 mod rules;
+mod table;
 mod tables;
 mod tree;
 mod validate;
 
 pub use registry::{Column, Kind, Registry, Subresource};
+pub use table::{IncludeObject, partial_metadata};
