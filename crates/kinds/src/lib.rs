@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod behaviour;
+mod openapi;
 mod registry;
 #[cfg(test)]
 mod round_trips;
