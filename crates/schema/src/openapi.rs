@@ -91,9 +91,6 @@ impl Walk<'_> {
         if let Some(default) = field.default.as_ref().filter(|_| field.published_default && self.version == Version::V3) {
             members.insert("default".into(), default.clone());
         }
-        if let Some(format) = &field.format {
-            members.entry("format").or_insert_with(|| format.as_str().into());
-        }
         match &field.list {
             Some(ListKind::Atomic) => drop(members.insert("x-kubernetes-list-type".into(), "atomic".into())),
             Some(ListKind::Set) => drop(members.insert("x-kubernetes-list-type".into(), "set".into())),
