@@ -2,12 +2,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod behaviour;
+mod openapi;
 mod registry;
 #[cfg(test)]
 mod round_trips;
 mod rules;
+mod table;
 mod tables;
 mod tree;
 mod validate;
 
 pub use registry::{Column, Kind, Registry, Subresource};
+pub use table::{IncludeObject, partial_metadata};

@@ -124,6 +124,39 @@ pub enum Limit {
     Maximum(i64),
 }
 
+/// The form a text or number must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A DNS label.
+    Label,
+    /// A DNS subdomain.
+    Subdomain,
+    /// A name with an optional domain before a slash.
+    QualifiedName,
+    /// A map of labels.
+    Labels,
+    /// A port's name.
+    PortName,
+    /// A port's number; zero means it is not given.
+    Port,
+    /// A port's number that must be given.
+    NeededPort,
+    /// A port's number or name.
+    PortOrName,
+    /// An environment variable's name.
+    EnvName,
+    /// A key of a ConfigMap or Secret.
+    ConfigKey,
+    /// An IP address.
+    Ip,
+    /// An IP address that no endpoint may have: loopback, link-local and the like are refused.
+    EndpointIp,
+    /// A path below a directory, without a step back.
+    RelativePath,
+    /// A path without a step back.
+    NoBacksteps,
+}
+
 /// A member of a struct.
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -159,8 +192,12 @@ pub struct Field {
     pub immutable: bool,
     /// Feature gates it belongs to.
     pub gates: Vec<String>,
-    /// The format's name.
-    pub format: Option<String>,
+    /// Refused when missing or empty.
+    pub needed: bool,
+    /// Refused when it is not among its type's values.
+    pub closed: bool,
+    /// The form a text or number must have.
+    pub form: Option<Form>,
     /// Bounds.
     pub limits: Vec<Limit>,
 }

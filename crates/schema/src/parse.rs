@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use gantry_object::{GroupVersion, GroupVersionKind, Value};
 
-use crate::model::{Field, Limit, ListKind, Named, Node, Part, Schema, Struct, TypeId, Wire};
+use crate::model::{Field, Form, Limit, ListKind, Named, Node, Part, Schema, Struct, TypeId, Wire};
 
 /// A table that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,23 @@ const SCALARS: [(&str, fn() -> Node); 15] = [
     ("FieldsV1", || Node::FieldsV1),
     ("any", || Node::Any),
     ("byte", || Node::Int32),
+];
+
+const FORMS: [(&str, Form); 14] = [
+    ("label", Form::Label),
+    ("subdomain", Form::Subdomain),
+    ("qualified-name", Form::QualifiedName),
+    ("labels", Form::Labels),
+    ("port-name", Form::PortName),
+    ("port", Form::Port),
+    ("port!", Form::NeededPort),
+    ("port-or-name", Form::PortOrName),
+    ("env-name", Form::EnvName),
+    ("config-key", Form::ConfigKey),
+    ("ip", Form::Ip),
+    ("ip!", Form::EndpointIp),
+    ("relative-path", Form::RelativePath),
+    ("no-backsteps", Form::NoBacksteps),
 ];
 
 /// A struct while its inlined members are not yet in place.
@@ -271,7 +288,9 @@ fn plain(name: &str, number: u32, ty: TypeId) -> Field {
         atomic: false,
         immutable: false,
         gates: Vec::new(),
-        format: None,
+        needed: false,
+        closed: false,
+        form: None,
         limits: Vec::new(),
     }
 }
@@ -301,11 +320,15 @@ fn set_flag(field: &mut Field, flag: &str) -> Option<()> {
         }
         "map" | "struct" => field.atomic = value == "atomic",
         "gate" => field.gates = value.split(',').map(Into::into).collect(),
-        "format" => field.format = Some(value.into()),
+        "need" => field.needed = true,
+        "only" => field.closed = true,
+        "is" => field.form = Some(FORMS.iter().find(|(name, _)| *name == value)?.1),
+        // Names upstream's generated validation uses; kept for the day they are checked here.
+        "format" => {}
         "maxItems" => field.limits.push(Limit::MaxItems(value.parse().ok()?)),
         "maxLength" | "maxBytes" => field.limits.push(Limit::MaxLength(value.parse().ok()?)),
-        "minimum" => field.limits.push(Limit::Minimum(value.parse().ok()?)),
-        "maximum" => field.limits.push(Limit::Maximum(value.parse().ok()?)),
+        "min" => field.limits.push(Limit::Minimum(value.parse().ok()?)),
+        "max" => field.limits.push(Limit::Maximum(value.parse().ok()?)),
         _ => return None,
     }
     Some(())

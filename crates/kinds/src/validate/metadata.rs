@@ -18,6 +18,7 @@ impl Kind {
         if self.stored() {
             metadata(self, object, &mut errors);
         }
+        errors.extend(self.schema.validate(self.ty, object, &Path::default()));
         (self.rules.validate)(object, &mut errors);
         errors
     }
@@ -31,6 +32,7 @@ impl Kind {
         }
         metadata(self, new, &mut errors);
         if subresource != Some("status") {
+            errors.extend(self.schema.validate(self.ty, new, &Path::default()));
             (self.rules.validate)(new, &mut errors);
         }
         (self.rules.validate_update)(new, old, subresource, &mut errors);
