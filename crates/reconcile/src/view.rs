@@ -1,0 +1,261 @@
+//! What controllers see: the objects of every resource that one of them reads, each projected once for all.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use gantry_client::WatchEvent;
+use gantry_client::informer::{Change, Informer, Item, Project, Start};
+use gantry_object::{Encoded, ObjectName, Resource, Value};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Meta, Owner};
+
+/// What controllers need of a resource's objects: small, and read-only.
+pub trait Kind: DeserializeOwned + Send + Sync + 'static {
+    /// The resource.
+    const RESOURCE: Resource;
+
+    /// A text by which [`View::indexed`] finds the object, for example the node of a pod.
+    fn index(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// An object as the caches hold it.
+pub struct Entry {
+    /// Its metadata.
+    pub meta: Meta,
+    kind: Box<dyn Any + Send + Sync>,
+    index: Option<Box<str>>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.meta.fmt(f)
+    }
+}
+
+/// Reads the metadata of an object.
+fn meta_of(object: &Encoded) -> Result<Meta, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct WithMeta {
+        metadata: Meta,
+    }
+    Ok(serde_json::from_slice::<WithMeta>(&object.body)?.metadata)
+}
+
+pub(crate) fn project<K: Kind>(object: &Encoded) -> Result<Entry, serde_json::Error> {
+    let kind: K = serde_json::from_slice(&object.body)?;
+    let index = kind.index().map(Into::into);
+    Ok(Entry { meta: meta_of(object)?, kind: Box::new(kind), index })
+}
+
+pub(crate) fn project_meta(object: &Encoded) -> Result<Entry, serde_json::Error> {
+    Ok(Entry { meta: meta_of(object)?, kind: Box::new(()), index: None })
+}
+
+/// An object of a known kind. Cloning shares it.
+pub struct Object<K> {
+    item: Arc<Item<Entry>>,
+    kind: PhantomData<fn() -> K>,
+}
+
+impl<K> Clone for Object<K> {
+    fn clone(&self) -> Self {
+        Self { item: self.item.clone(), kind: PhantomData }
+    }
+}
+
+impl<K: Kind> Deref for Object<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        self.item.projection.kind.downcast_ref().expect("only View::typed makes these, from the kind's own cache")
+    }
+}
+
+impl<K> Object<K> {
+    /// Its metadata.
+    pub fn meta(&self) -> &Meta {
+        &self.item.projection.meta
+    }
+
+    /// Its namespace and name.
+    pub fn name(&self) -> &ObjectName {
+        &self.item.name
+    }
+
+    /// Its bytes.
+    pub fn encoded(&self) -> &Encoded {
+        &self.item.object
+    }
+
+    /// The whole object as a tree.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.item.object.body).expect("its projection was read from these bytes")
+    }
+}
+
+struct Cache {
+    informer: Informer<Entry>,
+    /// Whether it was ever in step with the server.
+    ready: bool,
+    /// Objects by the uid of each owner, and under the empty uid those that no controller manages.
+    by_owner: BTreeMap<String, BTreeSet<ObjectName>>,
+    by_index: BTreeMap<Box<str>, BTreeSet<ObjectName>>,
+}
+
+/// The caches. Objects of a resource that nobody reads are never there.
+#[derive(Default)]
+pub struct View {
+    caches: BTreeMap<Resource, Cache>,
+}
+
+impl View {
+    /// Makes room for a resource. The projection of the first who asks counts, unless that was for metadata alone.
+    pub(crate) fn add(&mut self, resource: Resource, project: Project<Entry>, typed: bool) {
+        if typed || !self.caches.contains_key(&resource) {
+            let cache = Cache { informer: Informer::new(project), ready: false, by_owner: BTreeMap::new(), by_index: BTreeMap::new() };
+            self.caches.insert(resource, cache);
+        }
+    }
+
+    pub(crate) fn resources(&self) -> Vec<Resource> {
+        self.caches.keys().copied().collect()
+    }
+
+    pub(crate) fn is_ready(&self, resource: &Resource) -> bool {
+        self.caches.get(resource).is_some_and(|c| c.ready)
+    }
+
+    pub(crate) fn start(&mut self, resource: &Resource) -> Start {
+        self.caches.get_mut(resource).map_or(Start::Initial, |c| c.informer.start())
+    }
+
+    pub(crate) fn expire(&mut self, resource: &Resource) {
+        if let Some(cache) = self.caches.get_mut(resource) {
+            cache.informer.expire();
+        }
+    }
+
+    pub(crate) fn take(&mut self, resource: &Resource, event: WatchEvent) -> Vec<Change<Entry>> {
+        let Some(cache) = self.caches.get_mut(resource) else { return Vec::new() };
+        let changes = cache.informer.take(event);
+        for change in &changes {
+            if let Some(old) = &change.old {
+                cache.unindex(old);
+            }
+            if let Some(new) = &change.new {
+                cache.index(new);
+            }
+        }
+        cache.ready |= cache.informer.is_synced();
+        changes
+    }
+
+    /// Whether everything up to a revision of a resource's history has been seen.
+    pub(crate) fn has_seen(&self, resource: &Resource, revision: gantry_object::Revision) -> bool {
+        self.caches.get(resource).is_some_and(|c| c.informer.is_synced() && c.informer.revision() >= revision)
+    }
+
+    /// Whether anybody reads a resource.
+    pub fn reads(&self, resource: &Resource) -> bool {
+        self.caches.contains_key(resource)
+    }
+
+    fn typed<K: Kind>(item: &Arc<Item<Entry>>) -> Option<Object<K>> {
+        item.projection.kind.is::<K>().then(|| Object { item: item.clone(), kind: PhantomData })
+    }
+
+    /// One object.
+    pub fn get<K: Kind>(&self, namespace: &str, name: &str) -> Option<Object<K>> {
+        Self::typed(self.caches.get(&K::RESOURCE)?.informer.get(&ObjectName::new(namespace, name))?)
+    }
+
+    /// All objects, by namespace and name.
+    pub fn all<K: Kind>(&self) -> impl Iterator<Item = Object<K>> {
+        self.caches.get(&K::RESOURCE).into_iter().flat_map(|c| c.informer.iter()).filter_map(Self::typed)
+    }
+
+    /// The objects of a namespace, by name.
+    pub fn in_namespace<'a, K: Kind>(&'a self, namespace: &'a str) -> impl Iterator<Item = Object<K>> + 'a {
+        self.caches.get(&K::RESOURCE).into_iter().flat_map(move |c| c.informer.in_namespace(namespace)).filter_map(Self::typed)
+    }
+
+    /// The objects that name an owner by its uid.
+    pub fn owned_by<'a, K: Kind>(&'a self, uid: &'a str) -> impl Iterator<Item = Object<K>> + 'a {
+        self.dependents(&K::RESOURCE, uid).filter_map(Self::typed)
+    }
+
+    /// The objects of a namespace that no controller manages.
+    pub fn unmanaged<'a, K: Kind>(&'a self, namespace: &'a str) -> impl Iterator<Item = Object<K>> + 'a {
+        let cache = self.caches.get(&K::RESOURCE);
+        let from = ObjectName::new(namespace, "");
+        let names = cache.and_then(|c| c.by_owner.get("")).into_iter().flat_map(move |names| names.range(from.clone()..));
+        let names = names.take_while(move |name| name.namespace == namespace);
+        names.filter_map(move |name| Self::typed(cache?.informer.get(name)?))
+    }
+
+    /// The objects with an index text.
+    pub fn indexed<'a, K: Kind>(&'a self, index: &str) -> impl Iterator<Item = Object<K>> + 'a {
+        let cache = self.caches.get(&K::RESOURCE);
+        let names = cache.and_then(|c| c.by_index.get(index)).into_iter().flatten();
+        names.filter_map(move |name| Self::typed(cache?.informer.get(name)?))
+    }
+
+    /// Any object of any resource that is read.
+    pub fn item(&self, resource: &Resource, name: &ObjectName) -> Option<&Arc<Item<Entry>>> {
+        self.caches.get(resource)?.informer.get(name)
+    }
+
+    /// The objects of any resource that name an owner by its uid.
+    pub fn dependents<'a>(&'a self, resource: &Resource, uid: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + 'a {
+        let cache = self.caches.get(resource);
+        let names = cache.and_then(|c| c.by_owner.get(uid)).into_iter().flatten();
+        names.filter_map(move |name| cache?.informer.get(name))
+    }
+
+    /// The objects of any resource in a namespace.
+    pub fn items_in<'a>(&'a self, resource: &Resource, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + 'a {
+        self.caches.get(resource).into_iter().flat_map(move |c| c.informer.in_namespace(namespace))
+    }
+}
+
+impl Cache {
+    fn index(&mut self, item: &Item<Entry>) {
+        for owner in owner_keys(&item.projection.meta) {
+            self.by_owner.entry(owner.to_owned()).or_default().insert(item.name.clone());
+        }
+        if let Some(index) = &item.projection.index {
+            self.by_index.entry(index.clone()).or_default().insert(item.name.clone());
+        }
+    }
+
+    fn unindex(&mut self, item: &Item<Entry>) {
+        for owner in owner_keys(&item.projection.meta) {
+            remove(&mut self.by_owner, owner, &item.name);
+        }
+        if let Some(index) = &item.projection.index {
+            remove(&mut self.by_index, index, &item.name);
+        }
+    }
+}
+
+fn remove<K: Ord + std::borrow::Borrow<str>>(index: &mut BTreeMap<K, BTreeSet<ObjectName>>, key: &str, name: &ObjectName) {
+    if let Some(names) = index.get_mut(key) {
+        names.remove(name);
+        if names.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+fn owner_keys(meta: &Meta) -> impl Iterator<Item = &str> {
+    let unmanaged = meta.controller().is_none().then_some("");
+    meta.owner_references.iter().map(|o: &Owner| o.uid.as_str()).filter(|uid| !uid.is_empty()).chain(unmanaged)
+}
