@@ -116,5 +116,6 @@ impl Call {
 /// The store's name for a kind's objects: that of the kind they are stored as.
 pub(crate) fn store_resource(kind: &Kind) -> Arc<str> {
     // Only events.k8s.io Events are stored as another kind, under the same plural name.
-    GroupResource::new(&kind.storage.group, &kind.plural).to_string().into()
+    let group = kind.storage.as_ref().map_or(kind.group.as_str(), |gvk| &gvk.group);
+    GroupResource::new(group, &kind.plural).to_string().into()
 }

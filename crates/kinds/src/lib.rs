@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod behaviour;
+mod bootstrap;
 mod openapi;
 mod registry;
 #[cfg(test)]
@@ -12,5 +13,6 @@ mod tables;
 mod tree;
 mod validate;
 
+pub use bootstrap::bootstrap_rbac;
 pub use registry::{Column, Kind, Registry, Subresource};
 pub use table::{IncludeObject, partial_metadata};

@@ -17,6 +17,7 @@ mod patch;
 mod protobuf;
 mod strategic;
 mod validate;
+mod yaml;
 
 pub use conform::DecodeError;
 pub use decode::Decoded;
@@ -24,3 +25,4 @@ pub use envelope::{Envelope, PROTOBUF_MAGIC};
 pub use model::{Field, ListKind, Node, Schema, Struct, TypeId};
 pub use parse::TableError;
 pub use patch::{PatchError, json_patch, merge_patch};
+pub use yaml::to_yaml;

@@ -64,7 +64,7 @@ impl Attributes {
         let who = &user.name;
         if !self.path.is_empty() {
             let message = format!("User {who:?} cannot {} path {:?}{why}", self.verb, self.path);
-            return Status::forbidden(&GroupResource::default(), "", &message);
+            return Status::forbidden(&GroupResource::new("", ""), "", &message);
         }
         let scope = if self.namespace.is_empty() { "at the cluster scope".into() } else { format!("in the namespace {:?}", self.namespace) };
         let message = format!(

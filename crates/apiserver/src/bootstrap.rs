@@ -1,0 +1,90 @@
+//! What every cluster has from the start: its first namespaces, its roles, the API server's own Service.
+
+use gantry_client::{Api, Request, Verb};
+use gantry_object::{Resource, Status, Value};
+use gantry_ports::join_all;
+use serde_json::json;
+
+use crate::server::Server;
+use crate::user::{MASTERS, User};
+
+const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces", "Namespace");
+const SERVICES: Resource = Resource::namespaced("", "v1", "services", "Service");
+const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints", "Endpoints");
+const ENDPOINT_SLICES: Resource = Resource::namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice");
+const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps", "ConfigMap");
+
+const RBAC: [Resource; 4] = [
+    Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole"),
+    Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding"),
+    Resource::namespaced("rbac.authorization.k8s.io", "v1", "roles", "Role"),
+    Resource::namespaced("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
+];
+
+impl Server {
+    /// Makes what is missing of what every cluster has. Safe to call at every start.
+    ///
+    /// # Errors
+    /// The first refusal; nothing but a broken store refuses these.
+    pub async fn bootstrap(&self) -> Result<(), Status> {
+        let client = self.client(User::authenticated("system:apiserver", &[MASTERS]));
+        let namespaces = ["default", "kube-system", "kube-public", "kube-node-lease"];
+        let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.ensure_all(&client, namespaces.iter().map(|n| (NAMESPACES, "", namespace(n))).collect()).await?;
+        let roles = gantry_kinds::bootstrap_rbac();
+        let mut objects: Vec<(Resource, &str, Value)> = Vec::new();
+        for role in &roles {
+            let Some(resource) = RBAC.iter().find(|r| role["kind"] == r.kind) else { continue };
+            objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
+        }
+        objects.extend(self.own_service());
+        let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
+        objects.push((CONFIG_MAPS, "kube-public", authority));
+        self.ensure_all(&client, objects).await
+    }
+
+    /// The Service `kubernetes`, which leads to this server, with its endpoints.
+    fn own_service(&self) -> Vec<(Resource, &'static str, Value)> {
+        let advertised = self.config().advertised;
+        let (ip, port) = (advertised.ip().to_string(), advertised.port());
+        let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "labels": labels},
+            "spec": {"type": "ClusterIP", "clusterIP": self.services().first().to_string(),
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}});
+        let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": [{"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]});
+        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+            "addressType": if advertised.is_ipv6() { "IPv6" } else { "IPv4" },
+            "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
+        vec![(SERVICES, "default", service), (ENDPOINTS, "default", endpoints), (ENDPOINT_SLICES, "default", slice)]
+    }
+
+    async fn ensure_all(&self, client: &impl Api, objects: Vec<(Resource, &str, Value)>) -> Result<(), Status> {
+        // Side by side, so that they share flushes.
+        let each = objects.into_iter().map(|(resource, namespace, object)| {
+            let ensure: gantry_ports::BoxFuture<'_, Result<(), Status>> = Box::pin(ensure(client, resource, namespace.to_owned(), object));
+            ensure
+        });
+        join_all(each.collect()).await.into_iter().collect()
+    }
+}
+
+/// Creates an object, or brings the endpoints of this server up to date where they stand.
+async fn ensure(client: &impl Api, resource: Resource, namespace: String, object: Value) -> Result<(), Status> {
+    let name = gantry_object::meta::name(&object).to_owned();
+    let follows_address = matches!(resource.kind, "Endpoints" | "EndpointSlice");
+    match client.call(Request::get(resource, &namespace, &name)).await {
+        Ok(_) if follows_address => {
+            client.call(Request::new(Verb::Update, resource, &namespace, &name).with_body(&object)).await.map(drop)
+        }
+        Ok(_) => Ok(()),
+        Err(status) if status.is_not_found() => match client.call(Request::create(resource, &namespace, &object)).await {
+            Err(status) if !status.is_already_exists() => Err(status),
+            _ => Ok(()),
+        },
+        Err(status) => Err(status),
+    }
+}

@@ -1,0 +1,74 @@
+//! The Scale of a workload: how many replicas it has and shall have.
+
+use gantry_client::Verb;
+use gantry_object::labels::Selector;
+use gantry_object::{GroupVersionKind, Status, Value, meta};
+use serde_json::json;
+
+use crate::call::{Answer, Call};
+use crate::server::Server;
+
+/// The Scale of an object.
+fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for member in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = meta::metadata(object).and_then(|m| m.get(member)) {
+            metadata[member] = value.clone();
+        }
+    }
+    let selector = &object["spec"]["selector"];
+    let selector = Selector::from_label_selector(selector).ok().flatten().map(|s| s.to_string()).unwrap_or_default();
+    let mut spec = json!({});
+    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|r| *r != 0) {
+        spec["replicas"] = json!(replicas);
+    }
+    let replicas = object["status"]["replicas"].as_i64().unwrap_or(0);
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": {"replicas": replicas, "selector": selector}})
+}
+
+impl Server {
+    pub(super) async fn scale(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
+        let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
+        let ty = self.registry().type_of(&gvk).ok_or_else(|| Status::internal("no type for Scale"))?;
+        let given = match call.verb {
+            Verb::Get => {
+                let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
+                return Ok(Answer::Transient { value: scale_of(&crate::verbs::tree(&object)), created: false });
+            }
+            Verb::Update => Some(self.decode_subresource(call, warnings)?),
+            Verb::Patch(_) => None,
+            _ => return Err(Status::method_not_supported(&call.resource(), call.verb_name())),
+        };
+        let answer = self
+            .change(call, |old| {
+                let scale = match &given {
+                    Some(scale) => scale.clone(),
+                    None => self.patched_as(call, ty, &scale_of(old), warnings)?,
+                };
+                let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+                if replicas < 0 {
+                    let path = gantry_object::field::Path::new("spec").child("replicas");
+                    let error = gantry_object::field::Error::invalid(&path, replicas, "must be greater than or equal to 0");
+                    return Err(Status::invalid(&gvk, &call.object.name, &vec![error]));
+                }
+                let mut new = old.clone();
+                new["spec"]["replicas"] = json!(replicas);
+                let metadata = meta::metadata_mut(&mut new);
+                metadata.remove("resourceVersion");
+                // The Scale's own version and uid are preconditions, as those of an update are.
+                for member in ["name", "uid", "resourceVersion"] {
+                    if let Some(value) = meta::metadata(&scale).and_then(|m| m.get(member)) {
+                        metadata.insert(member.into(), value.clone());
+                    }
+                }
+                Ok(new)
+            })
+            .await?;
+        let object = match answer {
+            Answer::Object { object, .. } => crate::verbs::tree(&object),
+            Answer::Transient { value, .. } => value,
+            other => return Ok(other),
+        };
+        Ok(Answer::Transient { value: scale_of(&object), created: false })
+    }
+}

@@ -1,0 +1,178 @@
+//! Get and list.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use gantry_object::fields::FieldSelector;
+use gantry_object::labels::Selector;
+use gantry_object::status::{Cause, CauseReason};
+use gantry_object::{Encoded, Revision, Status, Value};
+use gantry_store::{Key, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Answer, Call, Collection, store_resource};
+use crate::server::Server;
+
+/// How long a reader waits for a revision that is not there yet.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a continue token holds, as upstream's do.
+#[derive(Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    rv: u64,
+    start: String,
+}
+
+/// Which objects a reader wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    pub(crate) labels: Selector,
+    pub(crate) fields: FieldSelector,
+}
+
+impl Filter {
+    /// Reads the selectors of a call.
+    pub(crate) fn of(call: &Call) -> Result<Self, Status> {
+        let labels = Selector::parse(&call.params.label_selector).map_err(|e| {
+            Status::bad_request(format!("unable to parse requirement: {}", e.0.trim_start_matches("unable to parse requirement: ")))
+        })?;
+        let fields = FieldSelector::parse(&call.params.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        for requirement in &fields.requirements {
+            if !call.kind.field_labels().contains(&requirement.field) {
+                let (version, kind) = (call.kind.api_version(), &call.kind.kind);
+                let what = format!("field label not supported: {}", requirement.field);
+                let prefix = format!("Unable to find {:?} that match label selector {:?}, field selector {:?}", format!("{version}, Resource={}", call.kind.plural), labels.to_string(), fields.to_string());
+                return Err(Status::bad_request(if kind.is_empty() { what } else { format!("{prefix}: {what}") }));
+            }
+        }
+        Ok(Self { labels, fields })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether an object is one of those wanted.
+    pub(crate) fn matches(&self, call: &Call, object: &Encoded) -> bool {
+        if self.is_empty() {
+            return true;
+        }
+        let Ok(value) = serde_json::from_slice::<Value>(&object.body) else { return false };
+        let value = call.kind.from_storage(value);
+        self.labels.matches_object(&value) && self.fields.matches(|field| call.kind.field(&value, field).unwrap_or_default())
+    }
+}
+
+impl Server {
+    pub(super) async fn get(&self, call: &Call) -> Result<Answer, Status> {
+        self.wait_for(&call.params.resource_version).await?;
+        let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
+        Ok(Answer::Object { object, created: false })
+    }
+
+    pub(crate) async fn list(&self, call: &Call) -> Result<Collection, Status> {
+        let filter = Filter::of(call)?;
+        let (snapshot, after) = self.list_from(call).await?;
+        let resource = store_resource(&call.kind);
+        let namespace = Some(call.object.namespace.as_str()).filter(|n| !n.is_empty());
+        let limit = if call.params.limit == 0 { usize::MAX } else { call.params.limit };
+        let mut collection = Collection { revision: snapshot.revision(), ..Collection::default() };
+        if let Some(name) = filter.fields.required_value("metadata.name")
+            && (namespace.is_some() || !call.kind.namespaced)
+        {
+            let one = snapshot.get(&call.key_of(&call.object.namespace, name));
+            collection.items.extend(one.filter(|o| filter.matches(call, o)).cloned());
+            return Ok(collection);
+        }
+        let mut last = None;
+        for item in snapshot.list(&resource, namespace, after.as_deref()) {
+            if collection.items.len() == limit {
+                // There is more, and the next page starts after what was last taken.
+                let start = last.unwrap_or_default();
+                collection.remaining = filter.is_empty().then(|| snapshot.count(&resource, namespace, Some(start)));
+                let token = Continue { v: "meta.k8s.io/v1".into(), rv: snapshot.revision().0, start: start.into() };
+                collection.continue_token = Some(B64.encode(serde_json::to_vec(&token).expect("a token has only text keys")));
+                self.store().retain(&snapshot, self.clock().now());
+                break;
+            }
+            if filter.matches(call, item.object) {
+                collection.items.push(item.object.clone());
+                last = Some(item.path);
+            }
+        }
+        Ok(collection)
+    }
+
+    /// The snapshot a list is made from, and the path after which it starts.
+    async fn list_from(&self, call: &Call) -> Result<(Snapshot, Option<String>), Status> {
+        let params = &call.params;
+        check_version_parameters(&params.resource_version, &params.resource_version_match, !params.continue_token.is_empty())?;
+        let now = self.clock().now();
+        let resource = store_resource(&call.kind);
+        if !params.continue_token.is_empty() {
+            let malformed = || Status::bad_request("continue key is not valid: the continue token is malformed");
+            let bytes = B64.decode(&params.continue_token).map_err(|_| malformed())?;
+            let token: Continue = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+            let snapshot = self.store().snapshot_at(&resource, Revision(token.rv), now).map_err(|_| {
+                Status::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
+            })?;
+            return Ok((snapshot, Some(token.start)));
+        }
+        if params.resource_version_match == "Exact" {
+            let revision = self.wait_for(&params.resource_version).await?;
+            let snapshot = self.store().snapshot_at(&resource, revision, now);
+            return snapshot.map(|s| (s, None)).map_err(|_| Status::expired(format!("The resourceVersion for the provided list is too old: {revision}")));
+        }
+        self.wait_for(&params.resource_version).await?;
+        Ok((self.store().snapshot(), None))
+    }
+
+    /// Waits until a revision that the reader knows of is there. Empty and 0 ask for nothing.
+    pub(crate) async fn wait_for(&self, resource_version: &str) -> Result<Revision, Status> {
+        let revision = parse_resource_version(resource_version)?;
+        if revision <= self.store().durable_revision() {
+            return Ok(revision);
+        }
+        gantry_ports::select! {
+            () = self.store().at_least(revision) => Ok(revision),
+            () = self.clock().sleep(PATIENCE) => {
+                let current = self.store().durable_revision();
+                let message = format!("Too large resource version: {revision}, current: {current}");
+                let reason = CauseReason::ResourceVersionTooLarge;
+                let cause = Cause { reason, message: "Too large resource version".into(), field: String::new() };
+                Err(Status::timeout(message, 1).with_causes(vec![cause]))
+            }
+        }
+    }
+
+    /// The durable object of a key, as a tree with its resourceVersion.
+    pub(crate) fn stored_tree(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.store().staged(&Key::new(resource, namespace, name)).map(|o| super::tree(&o))
+    }
+}
+
+/// Reads a resourceVersion; empty is 0.
+pub(crate) fn parse_resource_version(text: &str) -> Result<Revision, Status> {
+    if text.is_empty() {
+        return Ok(Revision(0));
+    }
+    let wrong = |_| Status::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"));
+    text.parse().map(Revision).map_err(wrong)
+}
+
+fn check_version_parameters(version: &str, how: &str, continues: bool) -> Result<(), Status> {
+    let refuse = |why: &str| Err(Status::bad_request(why));
+    match how {
+        "" if continues && !matches!(version, "" | "0") => {
+            refuse("specifying resource version is not allowed when using continue")
+        }
+        "" => Ok(()),
+        _ if continues => refuse("resourceVersionMatch is forbidden when continue is provided"),
+        _ if version.is_empty() => refuse("resourceVersionMatch is forbidden unless resourceVersion is provided"),
+        "Exact" if version == "0" => refuse("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+        "Exact" | "NotOlderThan" => Ok(()),
+        other => refuse(&format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"")),
+    }
+}
