@@ -10,6 +10,7 @@ impl Schema {
     pub fn normalize(&self, ty: TypeId, value: &mut Value) {
         match (self.node(ty), &mut *value) {
             (Node::Struct(s), Value::Object(members)) => self.normalize_struct(s, members),
+            (Node::Wrapped(_), Value::Array(items)) if items.is_empty() => *value = Value::Null,
             (Node::List(item) | Node::Wrapped(item), Value::Array(items)) => items.iter_mut().for_each(|v| self.normalize(*item, v)),
             (Node::Map(item), Value::Object(members)) => members.values_mut().for_each(|v| self.normalize(*item, v)),
             (Node::Quantity, Value::String(text)) => {
@@ -48,8 +49,10 @@ impl Schema {
                     }
                     if field.omit_empty && self.is_empty(field.ty, value) {
                         members.remove(&field.name);
-                    } else if matches!(value, Value::Array(items) if items.is_empty()) && matches!(self.node(field.ty), Node::List(_)) {
-                        // Upstream's storage does not tell an empty list from none.
+                    } else if matches!(self.node(field.ty), Node::List(_) | Node::Map(_) | Node::Wrapped(_))
+                        && self.is_empty(field.ty, value)
+                    {
+                        // Upstream's storage does not tell an empty list or map from none.
                         *value = Value::Null;
                     }
                 }
