@@ -28,8 +28,8 @@ impl Follow for InUse {
 
     fn apply(&mut self, _resource: &str, path: &str, object: Option<&Encoded>) {
         if let Some((addresses, ports)) = self.services.remove(path) {
-            addresses.iter().for_each(|a| drop(self.addresses.remove(a)));
-            ports.iter().for_each(|p| drop(self.ports.remove(p)));
+            self.addresses.retain(|a| !addresses.contains(a));
+            self.ports.retain(|p| !ports.contains(p));
         }
         let Some(service) = object.and_then(|o| o.decode::<Value>().ok()) else { return };
         let has = (addresses(&service), ports(&service));
@@ -73,8 +73,8 @@ pub(crate) struct Claim<'a> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut state = self.allocator.state.lock().expect("nothing panics while it holds this lock");
-        self.addresses.iter().for_each(|a| drop(state.claimed_addresses.remove(a)));
-        self.ports.iter().for_each(|p| drop(state.claimed_ports.remove(p)));
+        state.claimed_addresses.retain(|a| !self.addresses.contains(a));
+        state.claimed_ports.retain(|p| !self.ports.contains(p));
     }
 }
 

@@ -47,7 +47,7 @@ impl Server {
             Ok(())
         })
         .await?;
-        Ok(Answer::Status(Box::new(Status { code: 201, ..Status::success(Details::default()) })))
+        Ok(Answer::Status(Box::new(done())))
     }
 
     /// Deletes a pod the gentle way.
@@ -65,8 +65,15 @@ impl Server {
             options.dry_run = vec!["All".into()];
         }
         self.delete_object(&Call { subresource: String::new(), ..call.clone() }, &options).await?;
-        Ok(Answer::Status(Box::new(Status { code: 201, ..Status::success(Details::default()) })))
+        Ok(Answer::Status(Box::new(done())))
     }
+}
+
+/// What binding and eviction answer.
+fn done() -> Status {
+    let mut status = Status::success(Details::default());
+    status.code = 201;
+    status
 }
 
 /// Notes that a pod has its node.
