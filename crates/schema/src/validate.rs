@@ -67,7 +67,7 @@ impl Schema {
             errors.push(Error::not_supported(&path(), text.as_str(), &allowed));
         }
         check_limits(field, value, &path, errors);
-        let must_be_given = matches!(field.form, Some(Form::NeededPort | Form::EndpointIp));
+        let must_be_given = matches!(field.form, Some(Form::NeededPort | Form::PortOrName | Form::EndpointIp));
         if let Some(form) = field.form.filter(|_| !empty || must_be_given) {
             check_form(form, value, &path(), errors);
         }
