@@ -59,7 +59,10 @@ impl Server {
             "addressType": if advertised.is_ipv6() { "IPv6" } else { "IPv4" },
             "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
             "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
-        vec![(SERVICES, "default", service), (ENDPOINTS, "default", endpoints), (ENDPOINT_SLICES, "default", slice)]
+        // A server that is reached over loopback alone has no endpoint that pods could use.
+        let reachable = !advertised.ip().is_loopback();
+        let own = [(SERVICES, "default", service), (ENDPOINTS, "default", endpoints), (ENDPOINT_SLICES, "default", slice)];
+        own.into_iter().filter(|(resource, _, _)| reachable || resource.kind == "Service").collect()
     }
 
     async fn ensure_all(&self, client: &impl Api, objects: Vec<(Resource, &str, Value)>) -> Result<(), Status> {

@@ -4,9 +4,11 @@
 //! A client never sees the store. What it is allowed to do is decided by the API server, in process as much as over HTTPS.
 
 mod api;
+mod https;
 pub mod informer;
 pub mod queue;
 
 pub use api::{Api, DeleteOptions, Params, PatchType, Preconditions, Propagation, Request, Response, Verb, Watch, WatchEvent, WatchStream};
+pub use https::HttpsApi;
 pub use informer::{Change, Informer, Item};
 pub use queue::Queue;

@@ -1,0 +1,175 @@
+//! A cluster's directory: its identity, its keys, and what lies where.
+
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use gantry_object::Timestamp;
+use gantry_pki::{Authority, TokenKey};
+use gantry_ports::Random;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{Failure, ServerArgs};
+
+/// What a cluster is on its host. Chosen at the first start and kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterIdentity {
+    /// Eight characters that name the cluster's tables, interfaces and cgroups on this host.
+    pub(crate) id: String,
+    /// The API's port.
+    pub(crate) port: u16,
+    /// The address others reach the API at.
+    pub(crate) advertise_address: Ipv4Addr,
+    /// The Services' addresses.
+    pub(crate) service_cidr: Cidr,
+    /// The pods' addresses.
+    pub(crate) pod_cidr: Cidr,
+}
+
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Cidr {
+    pub(crate) network: Ipv4Addr,
+    pub(crate) length: u8,
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.network, self.length)
+    }
+}
+
+impl From<Cidr> for String {
+    fn from(cidr: Cidr) -> Self {
+        cidr.to_string()
+    }
+}
+
+impl TryFrom<String> for Cidr {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parsed = text.split_once('/').and_then(|(n, l)| Some((n.parse::<Ipv4Addr>().ok()?, l.parse::<u8>().ok()?)));
+        match parsed {
+            Some((network, length)) if (8..=28).contains(&length) => {
+                let mask = u32::MAX << (32 - length);
+                if u32::from(network) & !mask != 0 {
+                    return Err(format!("{text} is not a range: {network} has bits beyond the first {length}"));
+                }
+                Ok(Self { network, length })
+            }
+            _ => Err(format!("{text:?} is not a range of addresses, such as 10.96.0.0/16")),
+        }
+    }
+}
+
+/// The address this host would send from: that of its default route, or loopback where it has none. Sends nothing.
+fn own_address() -> Ipv4Addr {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|s| s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr()));
+    match socket {
+        Ok(std::net::SocketAddr::V4(address)) if !address.ip().is_unspecified() => *address.ip(),
+        _ => Ipv4Addr::LOCALHOST,
+    }
+}
+
+/// A cluster's directory.
+#[derive(Clone, Debug)]
+pub(crate) struct DataDir {
+    root: PathBuf,
+}
+
+/// The cluster's secrets.
+pub(crate) struct Keys {
+    pub(crate) authority: Authority,
+    pub(crate) token_key: TokenKey,
+}
+
+impl DataDir {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where the store keeps its log.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    /// The administrator's kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+
+    fn identity_file(&self) -> PathBuf {
+        self.root.join("cluster.json")
+    }
+
+    /// The cluster's identity: read, or chosen now from what the operator says.
+    pub(crate) fn identity(&self, args: &ServerArgs, random: &dyn Random) -> Result<ClusterIdentity, Failure> {
+        let given = |text: &Option<String>| text.clone().map(Cidr::try_from).transpose().map_err(Failure::usage);
+        let (service_cidr, pod_cidr) = (given(&args.service_cidr)?, given(&args.pod_cidr)?);
+        let file = self.identity_file();
+        if let Ok(bytes) = fs::read(&file) {
+            let kept: ClusterIdentity = serde_json::from_slice(&bytes)
+                .map_err(|e| Failure::act(format!("{} is damaged; restore it, or remove the data directory to start anew", file.display()), e))?;
+            let differs = args.port.is_some_and(|p| p != kept.port)
+                || args.advertise_address.is_some_and(|a| a != kept.advertise_address)
+                || service_cidr.is_some_and(|c| c != kept.service_cidr)
+                || pod_cidr.is_some_and(|c| c != kept.pod_cidr);
+            if differs {
+                return Err(Failure::usage(format!(
+                    "{} holds a cluster with other settings (port {}, address {}, services {}, pods {}); leave those flags out, or use another --data-dir",
+                    self.root.display(), kept.port, kept.advertise_address, kept.service_cidr, kept.pod_cidr
+                )));
+            }
+            return Ok(kept);
+        }
+        // Clusters on one host get different ranges with a high chance, and the operator can always choose.
+        let slot = random.below(32) as u8;
+        let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
+        let identity = ClusterIdentity {
+            id: random.name_suffix(8),
+            port: args.port.unwrap_or(6443),
+            advertise_address: args.advertise_address.unwrap_or_else(own_address),
+            service_cidr: service_cidr.unwrap_or_else(|| range(96)),
+            pod_cidr: pod_cidr.unwrap_or_else(|| range(160)),
+        };
+        let json = serde_json::to_vec_pretty(&identity).expect("an identity has only text keys");
+        self.write(&file, 0o600, &json)?;
+        Ok(identity)
+    }
+
+    /// The cluster's keys: read, or made now.
+    pub(crate) fn keys(&self, now: Timestamp, random: &dyn Random) -> Result<Keys, Failure> {
+        let (certificate, key, token) = (self.root.join("pki/ca.crt"), self.root.join("pki/ca.key"), self.root.join("pki/token.key"));
+        if !token.exists() {
+            let authority = Authority::generate("gantry", now, random).map_err(|e| Failure::act("making the cluster's authority", e))?;
+            let (_, pkcs8) = TokenKey::generate().map_err(|e| Failure::act("making the token key", e))?;
+            self.write(&certificate, 0o644, authority.certificate_pem().as_bytes())?;
+            self.write(&key, 0o600, authority.key_pem().as_bytes())?;
+            // Last, since its presence says that all is there.
+            self.write(&token, 0o600, &pkcs8)?;
+        }
+        let read = |path: &Path| fs::read(path).map_err(|e| Failure::act(format!("reading {}", path.display()), e));
+        let text = |path: &Path| read(path).map(|b| String::from_utf8_lossy(&b).into_owned());
+        let damaged = |e| Failure::act(format!("the keys in {} are damaged", self.root.join("pki").display()), e);
+        let authority = Authority::load(&text(&certificate)?, &text(&key)?).map_err(damaged)?;
+        let token_key = TokenKey::load(&read(&token)?).map_err(damaged)?;
+        Ok(Keys { authority, token_key })
+    }
+
+    /// Writes a file whole or not at all.
+    pub(crate) fn write(&self, path: &Path, mode: u32, contents: &[u8]) -> Result<(), Failure> {
+        let failed = |e| Failure::act(format!("writing {}", path.display()), e);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let temporary = path.with_extension("new");
+        let _ = fs::remove_file(&temporary);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(failed)?;
+        file.write_all(contents).and_then(|()| file.sync_all()).map_err(failed)?;
+        fs::rename(&temporary, path).map_err(failed)
+    }
+}

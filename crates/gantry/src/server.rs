@@ -1,0 +1,137 @@
+//! The control plane in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gantry_apiserver::{Config, Parts, Server};
+use gantry_kinds::Registry;
+use gantry_pki::Profile;
+use gantry_ports::disk::RealDisk;
+use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
+use gantry_store::log;
+use gantry_transport::{ServerTls, ServingCertificate, serve};
+
+use crate::cli::{Failure, ServerArgs};
+use crate::data_dir::{ClusterIdentity, DataDir, Keys};
+use crate::kubeconfig;
+
+const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+/// How long certificates of this process last. They are made anew at every start and renewed while it runs.
+const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
+const EXPIRE_EVERY: Duration = Duration::from_secs(10);
+
+/// What every part of a process gets from outside.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) sockets: Arc<dyn Sockets>,
+    pub(crate) tasks: Tasks,
+}
+
+impl World {
+    pub(crate) fn real(handle: tokio::runtime::Handle) -> Result<Self, Failure> {
+        let random = RealRandom::new().map_err(|e| Failure::act("opening /dev/urandom", e))?;
+        Ok(Self { clock: Arc::new(RealClock::new()), random: Arc::new(random), sockets: Arc::new(RealSockets), tasks: Tasks::on(handle) })
+    }
+}
+
+/// A control plane that runs.
+pub(crate) struct ControlPlane {
+    pub(crate) server: Server,
+    log: log::LogStore,
+}
+
+/// Runs the control plane until the process is told to stop.
+pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::act("starting the runtime", e))?;
+    runtime.block_on(async {
+        let world = World::real(tokio::runtime::Handle::current())?;
+        let dir = args.cluster.open();
+        let identity = dir.identity(args, &*world.random)?;
+        let control_plane = start(&world, &dir, &identity).await?;
+        tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
+        stopped().await?;
+        control_plane.log.close();
+        Ok(())
+    })
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn stopped() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|e| Failure::act("listening for signals", e));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    gantry_ports::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Starts store, API server and what runs inside the control plane; returns when the API answers.
+pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity) -> Result<ControlPlane, Failure> {
+    let now = world.clock.now();
+    let keys = dir.keys(now, &*world.random)?;
+    let disk = RealDisk::new(&dir.store()).map_err(|e| Failure::act(format!("opening {}", dir.store().display()), e))?;
+    let options = log::Options { salt: world.random.u64(), ..log::Options::default() };
+    let opened = log::open(Arc::new(disk), options);
+    let (store, log) = opened.map_err(|e| Failure::act(format!("opening the store in {}", dir.store().display()), e))?;
+    log.start(&world.tasks).map_err(|e| Failure::act("starting the store's threads", e))?;
+    let address = SocketAddr::from(([0, 0, 0, 0], identity.port));
+    let listener = world.sockets.bind(address).await.map_err(|e| {
+        let hint = "is another cluster running there? Choose another with --port";
+        Failure::act(format!("listening on port {} ({hint})", identity.port), e)
+    })?;
+    let advertised = SocketAddr::from((identity.advertise_address, identity.port));
+    let serving = serving_certificate(world, identity, &keys)?;
+    let (network, length) = (identity.service_cidr.network, identity.service_cidr.length);
+    let server = Server::new(Parts {
+        config: Config {
+            issuer: ISSUER.into(),
+            advertised,
+            service_network: (network, length),
+            node_ports: 30000..=32767,
+            authority: keys.authority.certificate_pem().into(),
+        },
+        registry: Registry::builtin(),
+        store: store.clone(),
+        token_key: keys.token_key,
+        clock: world.clock.clone(),
+        random: world.random.clone(),
+        tasks: world.tasks.clone(),
+    });
+    server.bootstrap().await.map_err(|e| Failure::act("making what every cluster has", e))?;
+    let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
+    serve(listener, tls, &world.tasks, Arc::new(server.clone()));
+    let clock = world.clock.clone();
+    world.tasks.spawn(async move {
+        loop {
+            clock.sleep(EXPIRE_EVERY).await;
+            store.expire(clock.now()).await;
+        }
+    });
+    let profile = Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
+    let admin = keys.authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
+    let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
+    let url = format!("https://{advertised}");
+    dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, keys.authority.certificate_pem(), &admin).as_bytes())?;
+    Ok(ControlPlane { server, log })
+}
+
+fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -> Result<ServingCertificate, Failure> {
+    let first = std::net::Ipv4Addr::from(u32::from(identity.service_cidr.network) + 1);
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+    let profile = Profile {
+        common_name: "kube-apiserver".into(),
+        dns_names: names.map(str::to_owned).to_vec(),
+        addresses: vec![first.into(), identity.advertise_address.into(), [127, 0, 0, 1].into()],
+        server: true,
+        ..Profile::default()
+    };
+    let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
+    let issued = issued.map_err(|e| Failure::act("issuing the API's certificate", e))?;
+    ServingCertificate::new(&issued).map_err(|e| Failure::act("taking up the API's certificate", e))
+}
