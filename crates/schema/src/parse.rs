@@ -23,7 +23,9 @@ pub struct TableError {
     pub problem: String,
 }
 
-const SCALARS: [(&str, fn() -> Node); 15] = [
+type Scalar = (&'static str, fn() -> Node);
+
+const SCALARS: [Scalar; 15] = [
     ("bool", || Node::Bool),
     ("int32", || Node::Int32),
     ("int64", || Node::Int64),
