@@ -24,10 +24,12 @@ impl Kind {
         let first = self.rules.generation != Generation::Never;
         let metadata = meta::metadata_mut(object);
         metadata.remove("generation");
+        metadata.remove("selfLink");
         if first {
             metadata.insert("generation".into(), 1.into());
         }
         (self.rules.create)(object);
+        self.schema.drop_disabled(self.ty, object);
         self.schema.apply_defaults(self.ty, object);
         self.schema.normalize(self.ty, object);
     }
@@ -46,6 +48,7 @@ impl Kind {
             Some(_) => {}
         }
         (self.rules.update)(new, old, subresource);
+        self.schema.drop_disabled(self.ty, new);
         self.schema.normalize(self.ty, new);
         self.follow_generation(new, old);
     }
@@ -148,6 +151,7 @@ fn carry_over_metadata(new: &mut Value, old: &Value) {
     let before = &old["metadata"];
     let Some(metadata) = new.get_mut("metadata") else { return };
     tree::copy_member(metadata, before, "creationTimestamp");
+    tree::remove(metadata, "selfLink");
     if !tree::at(before, "/uid").is_null() {
         tree::set_if_empty(metadata, "uid", before["uid"].clone());
     }

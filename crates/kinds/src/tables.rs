@@ -39,3 +39,6 @@ pub(crate) const UNSERVED: &[(&str, &str)] = &[
 
 /// Discovery facts, columns and field labels of the kinds that are served.
 pub(crate) const KINDS: &str = include_str!("../tables/kinds.txt");
+
+/// The roles and bindings a fresh cluster has.
+pub(crate) const BOOTSTRAP_RBAC: &str = include_str!("../tables/rbac_bootstrap.txt");

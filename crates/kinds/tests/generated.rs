@@ -1,7 +1,7 @@
 //! Objects made by walking the schema keep what they hold through every encoding.
 
 use gantry_kinds::Registry;
-use gantry_object::{Map, Value};
+use gantry_object::{Map, Timestamp, Value};
 use gantry_schema::{Field, Node, Schema, TypeId};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
@@ -108,6 +108,52 @@ proptest! {
         for kind in registry.kinds() {
             let object = value(schema, kind.ty, DEPTH, &mut rng);
             check(schema, kind.ty, object)?;
+        }
+    }
+
+    #[test]
+    fn rules_take_any_object_that_fits_its_type(rng in any::<()>().prop_perturb(|(), rng| rng)) {
+        let registry = Registry::builtin();
+        let mut rng = rng;
+        for kind in registry.kinds() {
+            let mut make = || {
+                let object = value(registry.schema(), kind.ty, DEPTH, &mut rng);
+                let mut object = registry.schema().conform(kind.ty, object).map_err(|e| TestCaseError::fail(e.to_string()))?.value;
+                object["apiVersion"] = kind.api_version().into();
+                object["kind"] = kind.kind.as_str().into();
+                kind.apply_defaults(&mut object);
+                Ok::<_, TestCaseError>(object)
+            };
+            let (mut old, mut new) = (make()?, make()?);
+            kind.prepare_create(&mut old);
+            let mut twice = old.clone();
+            kind.apply_defaults(&mut twice);
+            prop_assert_eq!(difference(&twice, &old, "defaulted twice"), None);
+            kind.validate_create(&old);
+            for subresource in std::iter::once(None).chain(kind.subresources.iter().map(|s| Some(s.name.as_str()))) {
+                kind.prepare_update(&mut new, &old, subresource);
+                kind.validate_update(&new, &old, subresource);
+            }
+            prop_assert_eq!(kind.cells(&new, Timestamp::from_seconds(1_800_000_000)).len(), kind.columns.len().max(if kind.stored() { 0 } else { 2 }));
+            prop_assert_eq!(difference(&kind.from_storage(kind.to_storage(new.clone())), &new, "through storage"), None);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_are_refused_or_read_but_never_crash(noise in proptest::collection::vec(any::<u8>(), 0..200), at in 0usize..100) {
+        let registry = Registry::builtin();
+        let pod = registry.resource("", "v1", "pods").expect("served");
+        let message = registry.schema().encode_protobuf(pod.ty, &json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}]}}));
+        let mut damaged = message.clone();
+        damaged.splice(at.min(message.len()).., noise.iter().copied());
+        for bytes in [noise.as_slice(), damaged.as_slice()] {
+            // What is read fits its type, whatever it was.
+            if let Ok(value) = registry.schema().decode_protobuf(pod.ty, bytes) {
+                prop_assert!(registry.schema().conform(pod.ty, value).is_ok());
+            }
+            let _ = gantry_schema::Envelope::open(bytes);
+            let _ = pod.decode_json(bytes);
+            let _ = pod.decode_yaml(bytes);
         }
     }
 }

@@ -381,3 +381,25 @@ fn schema_documents_hold_what_kubectl_reads() {
         }
     }
 }
+
+#[test]
+fn what_switched_off_features_own_is_dropped() {
+    let pod = created(
+        "Pod",
+        "{metadata: {name: p, namespace: d}, spec: {schedulingGroup: {podGroupName: g}, hostnameOverride: h, containers: [{name: a, image: x}]}}",
+    );
+    assert_eq!((pod["spec"].get("schedulingGroup"), &pod["spec"]["hostnameOverride"]), (None, &json!("h")));
+}
+
+#[test]
+fn every_subresource_has_a_type() {
+    let registry = Registry::builtin();
+    for kind in registry.kinds() {
+        for sub in &kind.subresources {
+            assert!(registry.type_of(&sub.gvk).is_some(), "{kind:?} {}", sub.name);
+        }
+    }
+    for kind in ["DeleteOptions", "Status", "PartialObjectMetadataList", "WatchEvent"] {
+        assert!(registry.type_of(&gantry_object::GroupVersionKind::new("apps", "v1", kind)).is_some(), "{kind}");
+    }
+}

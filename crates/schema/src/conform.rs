@@ -189,7 +189,7 @@ impl<'s> Walk<'s> {
             }
             (Node::IntOrString, Value::String(_)) => true,
             (Node::IntOrString, other) => {
-                if !other.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) {
+                if other.as_i64().is_none_or(|n| i32::try_from(n).is_err()) {
                     let got = described(other, other.is_number());
                     return Err(DecodeError(format!("json: cannot unmarshal {got} into Go value of type int32")));
                 }

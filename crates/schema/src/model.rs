@@ -192,6 +192,8 @@ pub struct Field {
     pub immutable: bool,
     /// Feature gates it belongs to.
     pub gates: Vec<String>,
+    /// Whether those gates are closed: nothing is kept in it.
+    pub disabled: bool,
     /// Refused when missing or empty.
     pub needed: bool,
     /// Refused when it is not among its type's values.

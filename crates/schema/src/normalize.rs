@@ -38,6 +38,24 @@ impl Schema {
         }
     }
 
+    /// Takes out what belongs to features that are switched off.
+    pub fn drop_disabled(&self, ty: TypeId, value: &mut Value) {
+        match (self.node(ty), value) {
+            (Node::Struct(s), Value::Object(members)) => {
+                for (name, value) in members.iter_mut() {
+                    match s.field(name) {
+                        Some(field) if field.disabled => *value = Value::Null,
+                        Some(field) => self.drop_disabled(field.ty, value),
+                        None => {}
+                    }
+                }
+            }
+            (Node::List(item), Value::Array(items)) => items.iter_mut().for_each(|v| self.drop_disabled(*item, v)),
+            (Node::Map(item), Value::Object(members)) => members.values_mut().for_each(|v| self.drop_disabled(*item, v)),
+            _ => {}
+        }
+    }
+
     fn normalize_struct(&self, s: &Struct, members: &mut Map) {
         for field in &s.fields {
             match members.get_mut(&field.name) {

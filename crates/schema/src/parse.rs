@@ -1,9 +1,13 @@
 //! Reading tables.
 //!
-//! A table is lines of words. `table`, `package` (OpenAPI name prefix) and `version` (group and version) head it. `struct NAME`, with `kind` when it is
-//! an API kind or `typemeta` when it only carries apiVersion and kind, is followed by its members: JSON name, protobuf number (0: none), type, flags;
-//! the name `+` inlines the members of another struct. `string NAME` and `enum NAME VALUE…` name text types. Types are words: `*T`, `[]T`, `map[]T`,
-//! `<T>` (a list that protobuf wraps), a scalar, a type of the table, or `table.Type`.
+//! A table is lines of words. `table`, `package` (OpenAPI name prefix) and `version` (group and version) head it. `string NAME` and
+//! `enum NAME VALUE…` name text types. `struct NAME`, with `kind` when it carries apiVersion and kind, is followed by its members: JSON name, protobuf
+//! number (0: none), type, flags; the name `+` inlines the members of another struct. Types are words: `*T`, `[]T`, `map[]T`, `<T>` (a list that
+//! protobuf wraps), a scalar, a type of the table, or `table.Type`.
+//!
+//! Flags: `o` and `z` leave empty and zero values out; `d` is a published default, `dc` one filled in silently; `merge`, `replace`, `retainKeys` steer
+//! strategic merge, `list`, `map`, `struct` server-side apply; `gate` names feature gates that are open, `off` such that are closed; `req` stands in
+//! the schema document, `need`, `only`, `is`, `min`, `max` and the like are checked.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +27,9 @@ pub struct TableError {
     pub problem: String,
 }
 
-const SCALARS: [(&str, fn() -> Node); 15] = [
+type Scalar = (&'static str, fn() -> Node);
+
+const SCALARS: [Scalar; 15] = [
     ("bool", || Node::Bool),
     ("int32", || Node::Int32),
     ("int64", || Node::Int64),
@@ -288,6 +294,7 @@ fn plain(name: &str, number: u32, ty: TypeId) -> Field {
         atomic: false,
         immutable: false,
         gates: Vec::new(),
+        disabled: false,
         needed: false,
         closed: false,
         form: None,
@@ -319,7 +326,10 @@ fn set_flag(field: &mut Field, flag: &str) -> Option<()> {
             });
         }
         "map" | "struct" => field.atomic = value == "atomic",
-        "gate" => field.gates = value.split(',').map(Into::into).collect(),
+        "gate" | "off" => {
+            field.gates = value.split(',').map(Into::into).collect();
+            field.disabled = name == "off";
+        }
         "need" => field.needed = true,
         "only" => field.closed = true,
         "is" => field.form = Some(FORMS.iter().find(|(name, _)| *name == value)?.1),

@@ -12,7 +12,7 @@ use crate::validate::{self, metadata, resource_list, taint_effect};
 pub(crate) fn pod(pod: &Value, errors: &mut ErrorList) {
     let path = Path::new("spec");
     spec(at(pod, "/spec"), &path, errors);
-    if text(pod, "/spec/nodeName") != "" && !items(pod, "/spec/schedulingGates").is_empty() {
+    if !text(pod, "/spec/nodeName").is_empty() && !items(pod, "/spec/schedulingGates").is_empty() {
         errors.push(Error::forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared"));
     }
 }
