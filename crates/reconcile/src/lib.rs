@@ -12,6 +12,8 @@ mod machine;
 mod meta;
 mod perform;
 mod runner;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -19,6 +21,7 @@ mod view;
 pub use action::{Action, Decision, EventKind, merge_diff};
 pub use controller::{Controller, Key, MapKeys, Read, controller_of, itself};
 pub use events::Recorder;
+pub use gantry_client::informer::Item;
 pub use machine::{Job, Machine};
 pub use meta::{Meta, Owner, time};
 pub use perform::{Expect, Outcome, perform};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 
 use gantry_client::informer::{Feed, Start, follow};
 use gantry_client::{Api, Params, WatchEvent};
@@ -75,7 +76,6 @@ impl Runner {
         result
     }
 
-    #[allow(clippy::disallowed_macros, reason = "gantry_ports::select! is the biased one")]
     async fn run(&self) {
         loop {
             while let Some(job) = self.next_job() {
@@ -94,10 +94,9 @@ impl Runner {
             if wait.is_zero() {
                 continue;
             }
-            gantry_ports::select! {
-                () = self.0.news.notified() => {}
-                () = self.0.clock.sleep(wait) => {}
-            }
+            let mut news = std::pin::pin!(self.0.news.notified());
+            let mut sleep = self.0.clock.sleep(wait);
+            std::future::poll_fn(|cx| if news.as_mut().poll(cx).is_ready() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) }).await;
         }
     }
 

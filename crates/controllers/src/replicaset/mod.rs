@@ -1,0 +1,162 @@
+//! Keeps as many pods as a replica set asks for.
+
+mod victims;
+
+use std::time::Duration;
+
+use gantry_object::{ObjectName, Timestamp, Value};
+use gantry_reconcile::{
+    Action, Controller, Decision, DeleteOptions, Entry, EventKind, Key, Kind, Object, Preconditions, Read, View, controller_of, itself,
+    merge_diff,
+};
+use serde_json::{Map, json};
+
+use crate::adoption::claim;
+use crate::kinds::{Pod, ReplicaSet};
+
+/// How many pods one decision makes or deletes at most.
+const BURST: usize = 500;
+
+/// The replica set controller.
+pub struct ReplicaSets;
+
+impl Controller for ReplicaSets {
+    fn name(&self) -> &'static str {
+        "replicaset-controller"
+    }
+
+    fn reads(&self) -> Vec<Read> {
+        vec![Read::of::<ReplicaSet>(itself), Read::of::<Pod>(sets_of_pod)]
+    }
+
+    fn owns(&self) -> &'static [&'static str] {
+        &["pods of replicasets", "replicasets/status"]
+    }
+
+    fn decide(&self, key: &Key, view: &View, now: Timestamp) -> Decision {
+        match view.get::<ReplicaSet>(&key.name.namespace, &key.name.name) {
+            Some(set) => decide(&set, view, now),
+            None => Decision::none(),
+        }
+    }
+}
+
+/// The set that manages a pod, or every set that would adopt it.
+fn sets_of_pod(view: &View, this: &Key, item: &gantry_reconcile::Item<Entry>, keys: &mut Vec<Key>) {
+    let meta = &item.projection.meta;
+    if meta.controller().is_some() {
+        return controller_of::<ReplicaSet>(view, this, item, keys);
+    }
+    let selecting = view.in_namespace::<ReplicaSet>(&meta.namespace).filter(|s| s.spec.selector.selects(&meta.labels));
+    keys.extend(selecting.map(|s| Key::of::<ReplicaSet>(s.name().clone())));
+}
+
+fn decide(set: &Object<ReplicaSet>, view: &View, now: Timestamp) -> Decision {
+    let mut decision = Decision::none();
+    let claimed = claim::<Pod>(view, set.meta(), ("apps/v1", "ReplicaSet"), &set.spec.selector, |pod| !pod.is_finished());
+    if !claimed.actions.is_empty() {
+        // What is adopted counts once it is seen to be.
+        decision.actions = claimed.actions;
+        return decision;
+    }
+    let pods: Vec<Object<Pod>> = claimed.kept.into_iter().filter(|p| !p.is_finished() && !p.meta().is_deleting()).collect();
+    if !set.meta().is_deleting() {
+        decision.actions = scale(set, &pods, view, now);
+    }
+    update_status(set, &pods, now, &mut decision);
+    decision
+}
+
+fn scale(set: &Object<ReplicaSet>, pods: &[Object<Pod>], view: &View, now: Timestamp) -> Vec<Action> {
+    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
+    if pods.len() <= wanted {
+        let missing = (wanted - pods.len()).min(BURST);
+        return vec![new_pod(set); missing];
+    }
+    let excess = (pods.len() - wanted).min(BURST);
+    let victims = victims::choose(set, pods, excess, view, now);
+    let names = victims.iter().map(|p| p.name().name.clone());
+    let events = names.map(|name| event(set, EventKind::Normal, "SuccessfulDelete", format!("Deleted pod: {name}")));
+    victims.iter().map(delete_pod).chain(events).collect()
+}
+
+fn new_pod(set: &Object<ReplicaSet>) -> Action {
+    let meta = set.meta();
+    let template = set.spec.template.get("metadata");
+    let mut metadata = Map::new();
+    metadata.insert("generateName".into(), json!(pod_prefix(&meta.name)));
+    metadata.insert("namespace".into(), json!(meta.namespace));
+    for member in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = template.and_then(|t| t.get(member)) {
+            metadata.insert(member.into(), value.clone());
+        }
+    }
+    metadata.insert("ownerReferences".into(), json!([meta.as_controller("apps/v1", "ReplicaSet")]));
+    let spec = set.spec.template.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+    Action::Create { resource: Pod::RESOURCE, name: ObjectName::new(&meta.namespace, ""), subresource: None, object }
+}
+
+/// `name-`, which a suffix of five characters completes; the server cuts what is too long.
+fn pod_prefix(name: &str) -> String {
+    format!("{name}-")
+}
+
+fn delete_pod(pod: &Object<Pod>) -> Action {
+    let preconditions = Some(Preconditions { uid: Some(pod.meta().uid.clone()), ..Preconditions::default() });
+    let options = DeleteOptions { preconditions, ..DeleteOptions::default() };
+    Action::Delete { resource: Pod::RESOURCE, name: pod.name().clone(), options }
+}
+
+fn event(set: &Object<ReplicaSet>, kind: EventKind, reason: &'static str, message: String) -> Action {
+    Action::Event { resource: ReplicaSet::RESOURCE, name: set.name().clone(), uid: set.meta().uid.clone(), kind, reason, message }
+}
+
+fn update_status(set: &Object<ReplicaSet>, pods: &[Object<Pod>], now: Timestamp, decision: &mut Decision) {
+    let min_ready = Duration::from_secs(u64::try_from(set.spec.min_ready_seconds).unwrap_or(0));
+    let labels = set.spec.template.pointer("/metadata/labels").and_then(Value::as_object);
+    let (mut labelled, mut ready, mut available) = (0, 0, 0);
+    for pod in pods {
+        let has = |(key, value): (&String, &Value)| pod.meta().labels.get(key).map(String::as_str) == value.as_str();
+        labelled += i32::from(labels.is_none_or(|l| l.iter().all(has)));
+        let Some(since) = pod.ready_since() else { continue };
+        ready += 1;
+        match min_ready.checked_sub(now.since(since)).filter(|left| !left.is_zero()) {
+            Some(left) => decision.recheck(left + Duration::from_millis(50)),
+            None => available += 1,
+        }
+    }
+    let old = set.value().get("status").cloned().unwrap_or_else(|| json!({}));
+    let mut new = old.clone();
+    // The API writes no zeros here, but for `replicas`.
+    new["replicas"] = json!(pods.len());
+    let numbers = [("fullyLabeledReplicas", labelled), ("readyReplicas", ready), ("availableReplicas", available)];
+    for (member, number) in numbers {
+        set_number(&mut new, member, i64::from(number));
+    }
+    set_number(&mut new, "observedGeneration", set.meta().generation);
+    if let Some(change) = merge_diff(&old, &new) {
+        let change = json!({"status": change});
+        decision.actions.push(Action::Update {
+            resource: ReplicaSet::RESOURCE,
+            subresource: Some("status"),
+            base: set.encoded().clone(),
+            change,
+        });
+    }
+    if ready < set.replicas() {
+        decision.waiting_on.push(format!("{} of {} pods are ready", ready, set.replicas()));
+    }
+}
+
+/// Sets a number that the API leaves out when it is zero.
+pub(crate) fn set_number(status: &mut Value, member: &str, number: i64) {
+    if number != 0 {
+        status[member] = json!(number);
+    } else if let Some(members) = status.as_object_mut() {
+        members.remove(member);
+    }
+}
+
+#[cfg(test)]
+mod tests;
