@@ -1,3 +1,80 @@
-//! Checks, releases, benchmarks and simulations of the project.
+//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
 
-fn main() {}
+mod arrows;
+mod release;
+mod sizes;
+
+use std::process::{Command, ExitCode};
+
+/// What a task came to: nothing, or what went wrong in words for a person.
+pub(crate) type Outcome = Result<(), String>;
+
+const USAGE: &str = "usage: cargo xtask TASK
+  check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
+                    (--quick leaves out licences and tests)
+  release           the static release binary, at target/release/gantry
+  sim ARGS          the simulator: --from S --seeds N
+  sizes             sizes of files and functions of production code";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["check"] => check(false),
+        ["check", "--quick"] => check(true),
+        ["release"] => release::build(),
+        ["sim", ..] => {
+            let mut sim = vec!["run", "--release", "--package", "gantry-sim", "--"];
+            sim.extend(&words[1..]);
+            run("cargo", &sim)
+        }
+        ["sizes"] => sizes::report(),
+        _ => Err(USAGE.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a program and waits for it.
+pub(crate) fn run(program: &str, args: &[&str]) -> Outcome {
+    run_with(program, args, &[])
+}
+
+/// Runs a program with more in its environment.
+pub(crate) fn run_with(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Outcome {
+    let line = format!("{program} {}", args.join(" "));
+    eprintln!("── {line}");
+    let status = Command::new(program).args(args).envs(environment.iter().copied()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{line}` failed ({status})")),
+        Err(error) => Err(format!("`{line}` could not be started: {error}")),
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
+}
+
+fn check(quick: bool) -> Outcome {
+    run("cargo", &["fmt", "--all", "--check"])?;
+    arrows::check()?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+    if quick {
+        return Ok(());
+    }
+    if !is_installed("cargo-deny") {
+        run("cargo", &["install", "cargo-deny", "--locked", "--quiet", "--no-default-features"])?;
+    }
+    run("cargo", &["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])?;
+    run_with("cargo", &["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    match is_installed("cargo-nextest") {
+        true => run("cargo", &["nextest", "run", "--workspace", "--status-level", "fail", "--no-fail-fast"]),
+        false => run("cargo", &["test", "--workspace", "--quiet"]),
+    }
+}

@@ -80,9 +80,7 @@ async fn ensure(client: &impl Api, resource: Resource, namespace: String, object
     let name = gantry_object::meta::name(&object).to_owned();
     let follows_address = matches!(resource.kind, "Endpoints" | "EndpointSlice");
     match client.call(Request::get(resource, &namespace, &name)).await {
-        Ok(_) if follows_address => {
-            client.call(Request::new(Verb::Update, resource, &namespace, &name).with_body(&object)).await.map(drop)
-        }
+        Ok(_) if follows_address => client.call(Request::new(Verb::Update, resource, &namespace, &name).with_body(&object)).await.map(drop),
         Ok(_) => Ok(()),
         Err(status) if status.is_not_found() => match client.call(Request::create(resource, &namespace, &object)).await {
             Err(status) if !status.is_already_exists() => Err(status),

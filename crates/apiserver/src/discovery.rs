@@ -42,7 +42,10 @@ impl Discovery {
         let aggregate = |core: bool| {
             let wanted = groups.iter().filter(|(g, _)| g.is_empty() == core);
             let items: Vec<Value> = wanted.map(|(group, versions)| aggregated_group(kinds, group, versions)).collect();
-            Bytes::from(json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}).to_string())
+            Bytes::from(
+                json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+                    .to_string(),
+            )
         };
         let (core_aggregated, groups_aggregated) = (aggregate(true), aggregate(false));
         Self { groups, core_aggregated, groups_aggregated, openapi_v2: OnceLock::new(), openapi_v3: OnceLock::new() }
@@ -90,8 +93,7 @@ fn aggregated_group(kinds: &[Arc<Kind>], group: &str, versions: &[String]) -> Va
         })
         .collect()
     };
-    let versions: Vec<Value> =
-        versions.iter().map(|v| json!({"version": v, "resources": resources(v), "freshness": "Current"})).collect();
+    let versions: Vec<Value> = versions.iter().map(|v| json!({"version": v, "resources": resources(v), "freshness": "Current"})).collect();
     let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
     json!({"metadata": metadata, "versions": versions})
 }
@@ -108,7 +110,8 @@ fn resource_list(kinds: &[Arc<Kind>], group: &str, version: &str) -> Option<Valu
         resources.push(entry);
         for sub in &kind.subresources {
             let name = format!("{}/{}", kind.plural, sub.name);
-            let mut entry = json!({"name": name, "singularName": "", "namespaced": kind.namespaced, "kind": sub.gvk.kind, "verbs": sub.verbs});
+            let mut entry =
+                json!({"name": name, "singularName": "", "namespaced": kind.namespaced, "kind": sub.gvk.kind, "verbs": sub.verbs});
             if sub.gvk.group != kind.group || sub.gvk.version != kind.version {
                 entry["group"] = json!(sub.gvk.group);
                 entry["version"] = json!(sub.gvk.version);

@@ -59,7 +59,8 @@ impl Server {
 
     /// Takes on the identity that the headers name, if the caller may.
     fn impersonate(&self, user: User, request: &Request) -> Result<User, Status> {
-        let all = |name: &str| request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
+        let all =
+            |name: &str| request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
         let names = all("impersonate-user");
         let groups = all("impersonate-group");
         let Some(name) = names.first().filter(|n| !n.is_empty()) else {
@@ -126,7 +127,12 @@ impl Server {
             ));
         }
         let verb = path::verb(request.method(), &path, patch);
-        let verb = verb.ok_or_else(|| Status::method_not_supported(&gantry_object::GroupResource::new(&path.group, &path.resource), &request.method().as_str().to_lowercase()))?;
+        let verb = verb.ok_or_else(|| {
+            Status::method_not_supported(
+                &gantry_object::GroupResource::new(&path.group, &path.resource),
+                &request.method().as_str().to_lowercase(),
+            )
+        })?;
         let (namespace, name) = match path.namespace.as_str() {
             _ if !kind.namespaced => (String::new(), path.name.clone()),
             namespace => (namespace.to_owned(), path.name.clone()),

@@ -47,7 +47,8 @@ impl LocalClient {
 impl Api for LocalClient {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Status>> {
         Box::pin(async move {
-            let mut call = self.call_of(&request.resource, request.verb, ObjectName { namespace: request.namespace, name: request.name })?;
+            let mut call =
+                self.call_of(&request.resource, request.verb, ObjectName { namespace: request.namespace, name: request.name })?;
             call.subresource = request.subresource.unwrap_or("").into();
             call.params = request.params;
             call.body = request.body;

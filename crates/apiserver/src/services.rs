@@ -237,7 +237,8 @@ fn carry_over(service: &mut Value, old: &Value) {
             port["nodePort"] = json!(earlier);
         }
         // A port that came with the old type goes with it.
-        if !has_ports && number(port) == earlier
+        if !has_ports
+            && number(port) == earlier
             && let Some(members) = port.as_object_mut()
         {
             members.remove("nodePort");

@@ -20,7 +20,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the control plane alone, in the foreground.
-    #[command(after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces")]
+    #[command(
+        after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces"
+    )]
     Server(ServerArgs),
     /// Print the version.
     Version,

@@ -68,7 +68,8 @@ impl TryFrom<String> for Cidr {
 
 /// The address this host would send from: that of its default route, or loopback where it has none. Sends nothing.
 fn own_address() -> Ipv4Addr {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|s| s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr()));
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+        .and_then(|s| s.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).and_then(|()| s.local_addr()));
     match socket {
         Ok(std::net::SocketAddr::V4(address)) if !address.ip().is_unspecified() => *address.ip(),
         _ => Ipv4Addr::LOCALHOST,
@@ -112,8 +113,9 @@ impl DataDir {
         let (service_cidr, pod_cidr) = (given(&args.service_cidr)?, given(&args.pod_cidr)?);
         let file = self.identity_file();
         if let Ok(bytes) = fs::read(&file) {
-            let kept: ClusterIdentity = serde_json::from_slice(&bytes)
-                .map_err(|e| Failure::act(format!("{} is damaged; restore it, or remove the data directory to start anew", file.display()), e))?;
+            let kept: ClusterIdentity = serde_json::from_slice(&bytes).map_err(|e| {
+                Failure::act(format!("{} is damaged; restore it, or remove the data directory to start anew", file.display()), e)
+            })?;
             let differs = args.port.is_some_and(|p| p != kept.port)
                 || args.advertise_address.is_some_and(|a| a != kept.advertise_address)
                 || service_cidr.is_some_and(|c| c != kept.service_cidr)
@@ -121,7 +123,11 @@ impl DataDir {
             if differs {
                 return Err(Failure::usage(format!(
                     "{} holds a cluster with other settings (port {}, address {}, services {}, pods {}); leave those flags out, or use another --data-dir",
-                    self.root.display(), kept.port, kept.advertise_address, kept.service_cidr, kept.pod_cidr
+                    self.root.display(),
+                    kept.port,
+                    kept.advertise_address,
+                    kept.service_cidr,
+                    kept.pod_cidr
                 )));
             }
             return Ok(kept);

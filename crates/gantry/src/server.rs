@@ -113,7 +113,8 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
             store.expire(clock.now()).await;
         }
     });
-    let profile = Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
+    let profile =
+        Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
     let admin = keys.authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
     let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
     let url = format!("https://{advertised}");

@@ -24,10 +24,9 @@ pub type HashMap<K, V> = std::collections::HashMap<K, V, std::hash::BuildHasherD
 /// Waits for the first of several futures, looking at them from top to bottom, never at random.
 #[macro_export]
 macro_rules! select {
-    ($($arms:tt)*) => {{
-        #[allow(clippy::disallowed_macros, reason = "biased")]
-        { $crate::tokio_select! { biased; $($arms)* } }
-    }};
+    ($($arms:tt)*) => {
+        $crate::tokio_select! { biased; $($arms)* }
+    };
 }
 
 #[doc(hidden)]

@@ -39,7 +39,9 @@ fn pod(review: &Review<'_>, node: &str, pod: &Value) -> Option<String> {
         Operation::Create => {
             let refers = |v: &Value| ["secret", "configMap", "persistentVolumeClaim", "projected"].iter().any(|k| v.get(k).is_some());
             if meta::annotation(pod, "kubernetes.io/config.mirror").is_none() {
-                return Some(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"));
+                return Some(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                ));
             }
             if pod["spec"]["nodeName"] != node {
                 return Some(format!("node {node:?} can only create pods with spec.nodeName set to itself"));

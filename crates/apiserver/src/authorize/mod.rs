@@ -66,13 +66,10 @@ impl Attributes {
             let message = format!("User {who:?} cannot {} path {:?}{why}", self.verb, self.path);
             return Status::forbidden(&GroupResource::new("", ""), "", &message);
         }
-        let scope = if self.namespace.is_empty() { "at the cluster scope".into() } else { format!("in the namespace {:?}", self.namespace) };
-        let message = format!(
-            "User {who:?} cannot {} resource {:?} in API group {:?} {scope}{why}",
-            self.verb,
-            self.resource_with_sub(),
-            self.group
-        );
+        let scope =
+            if self.namespace.is_empty() { "at the cluster scope".into() } else { format!("in the namespace {:?}", self.namespace) };
+        let message =
+            format!("User {who:?} cannot {} resource {:?} in API group {:?} {scope}{why}", self.verb, self.resource_with_sub(), self.group);
         Status::forbidden(&GroupResource::new(&self.group, &self.resource), &self.name, &message)
     }
 }

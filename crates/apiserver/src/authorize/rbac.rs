@@ -187,7 +187,8 @@ mod tests {
         );
         put(ROLES, "a/one", json!({"rules": [{"verbs": ["*"], "apiGroups": ["apps"], "resources": ["*"], "resourceNames": ["x"]}]}));
         put(CLUSTER_ROLES, "health", json!({"rules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/open/*"]}]}));
-        let bind = |kind: &str, role: &str, subject: serde_json::Value| json!({"roleRef": {"kind": kind, "name": role}, "subjects": [subject]});
+        let bind =
+            |kind: &str, role: &str, subject: serde_json::Value| json!({"roleRef": {"kind": kind, "name": role}, "subjects": [subject]});
         put(CLUSTER_BINDINGS, "v", bind("ClusterRole", "view", json!({"kind": "Group", "name": "readers"})));
         put(CLUSTER_BINDINGS, "h", bind("ClusterRole", "health", json!({"kind": "User", "name": "ann"})));
         put(BINDINGS, "a/o", bind("Role", "one", json!({"kind": "ServiceAccount", "name": "bot", "namespace": "a"})));

@@ -113,7 +113,10 @@ mod tests {
         let cases = [
             ("", Some((Format::Json, false))),
             ("*/*", Some((Format::Json, false))),
-            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some((Format::Json, true))),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some((Format::Json, true)),
+            ),
             ("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json", Some((Format::Json, false))),
             ("application/vnd.kubernetes.protobuf,application/json", Some((Format::Protobuf, false))),
             ("application/json;q=0.5, application/yaml", Some((Format::Yaml, false))),

@@ -148,5 +148,9 @@ fn plain_list(call: &Call, metadata: &Value, items: &[Encoded]) -> Vec<u8> {
 
 /// An object in one encoding, for a watch.
 pub(crate) fn encode_object(server: &Server, call: &Call, accept: &Accept, object: &Encoded) -> Vec<u8> {
-    if accept.is_plain() && !call.kind.is_converted() { object.to_json() } else { server.shaped(call, accept, &call.kind.from_storage(tree(object))) }
+    if accept.is_plain() && !call.kind.is_converted() {
+        object.to_json()
+    } else {
+        server.shaped(call, accept, &call.kind.from_storage(tree(object)))
+    }
 }

@@ -55,7 +55,10 @@ impl Server {
         let eviction = self.decode_subresource(call, warnings)?;
         let named = meta::name(&eviction);
         if !named.is_empty() && named != call.object.name {
-            return Err(Status::bad_request(format!("name in URL does not match name in Eviction object: {:?} != {named:?}", call.object.name)));
+            return Err(Status::bad_request(format!(
+                "name in URL does not match name in Eviction object: {:?} != {named:?}",
+                call.object.name
+            )));
         }
         let mut options: DeleteOptions = match eviction.get("deleteOptions") {
             Some(options) => serde_json::from_value(options.clone()).map_err(|e| Status::bad_request(e.to_string()))?,

@@ -84,7 +84,8 @@ impl Server {
 
 /// The user a review asks about.
 fn user_of(spec: &Value) -> User {
-    let texts = |list: &Value| -> Vec<String> { list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect() };
+    let texts =
+        |list: &Value| -> Vec<String> { list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect() };
     let extra = spec["extra"].as_object().into_iter().flatten().map(|(key, values)| (key.clone(), texts(values))).collect();
     let text = |member: &str| spec[member].as_str().unwrap_or("").to_owned();
     User { name: text("user"), uid: text("uid"), groups: texts(&spec["groups"]), extra }

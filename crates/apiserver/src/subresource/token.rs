@@ -57,7 +57,9 @@ impl Server {
             "Pod" => ("pod", "pods", call.object.namespace.as_str()),
             "Secret" => ("secret", "secrets", call.object.namespace.as_str()),
             "Node" => ("node", "nodes", ""),
-            other => return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to type {other:?}", call.object.name))),
+            other => {
+                return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to type {other:?}", call.object.name)));
+            }
         };
         let object = self.stored_tree(plural, namespace, name);
         let object = object.ok_or_else(|| Status::not_found(&GroupResource::new("", plural), name))?;
@@ -67,7 +69,10 @@ impl Server {
         }
         if kind == "Pod" && object["spec"]["serviceAccountName"] != call.object.name.as_str() {
             let account = object["spec"]["serviceAccountName"].as_str().unwrap_or("");
-            let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name {account:?}", call.object.name);
+            let why = format!(
+                "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name {account:?}",
+                call.object.name
+            );
             return Err(Status::bad_request(why));
         }
         bound[member] = json!({"name": name, "uid": meta::uid(&object)});

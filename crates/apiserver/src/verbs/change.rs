@@ -148,7 +148,11 @@ impl Server {
     }
 
     /// Reads, changes and writes an object on the server's own account, within a call that was admitted.
-    pub(crate) async fn change_stored(&self, call: &Call, mut make: impl FnMut(&mut Value) -> Result<(), Status>) -> Result<Encoded, Status> {
+    pub(crate) async fn change_stored(
+        &self,
+        call: &Call,
+        mut make: impl FnMut(&mut Value) -> Result<(), Status>,
+    ) -> Result<Encoded, Status> {
         for _ in 0..ATTEMPTS {
             let current = self.store().staged(&call.key()).ok_or_else(|| call.not_found())?;
             let mut object = tree(&current);

@@ -67,11 +67,8 @@ impl Server {
             if !done && encoded.body == current.body {
                 return Ok(Answer::Object { object: current, created: false });
             }
-            let txn = if done {
-                Txn::delete(call.key(), current.revision)
-            } else {
-                Txn::update(call.key(), current.revision, encoded.clone())
-            };
+            let txn =
+                if done { Txn::delete(call.key(), current.revision) } else { Txn::update(call.key(), current.revision, encoded.clone()) };
             match self.store().commit(txn).await {
                 Ok(_) if done => return Ok(Answer::Status(Box::new(deleted(call, &old)))),
                 Ok(revision) => {

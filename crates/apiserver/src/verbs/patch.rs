@@ -15,12 +15,22 @@ impl Server {
     }
 
     /// The same for an object of any type of the schema: a Scale, for example.
-    pub(crate) fn patched_as(&self, call: &Call, ty: gantry_schema::TypeId, old: &Value, warnings: &mut Vec<String>) -> Result<Value, Status> {
+    pub(crate) fn patched_as(
+        &self,
+        call: &Call,
+        ty: gantry_schema::TypeId,
+        old: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
         let Verb::Patch(kind) = call.verb else { return Err(Status::internal("not a patch")) };
         let schema = self.registry().schema();
         let failed = |e: PatchError| match e {
             PatchError::Malformed(why) => Status::bad_request(why),
-            PatchError::Inapplicable(why) => Status::failure(422, gantry_object::Reason::Invalid, format!("the server rejected our request due to an error in our request: {why}")),
+            PatchError::Inapplicable(why) => Status::failure(
+                422,
+                gantry_object::Reason::Invalid,
+                format!("the server rejected our request due to an error in our request: {why}"),
+            ),
         };
         let patched = match kind {
             PatchType::Json => json_patch(old.clone(), &call.body).map_err(failed)?,

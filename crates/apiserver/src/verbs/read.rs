@@ -43,7 +43,12 @@ impl Filter {
             if !call.kind.field_labels().contains(&requirement.field) {
                 let (version, kind) = (call.kind.api_version(), &call.kind.kind);
                 let what = format!("field label not supported: {}", requirement.field);
-                let prefix = format!("Unable to find {:?} that match label selector {:?}, field selector {:?}", format!("{version}, Resource={}", call.kind.plural), labels.to_string(), fields.to_string());
+                let prefix = format!(
+                    "Unable to find {:?} that match label selector {:?}, field selector {:?}",
+                    format!("{version}, Resource={}", call.kind.plural),
+                    labels.to_string(),
+                    fields.to_string()
+                );
                 return Err(Status::bad_request(if kind.is_empty() { what } else { format!("{prefix}: {what}") }));
             }
         }
@@ -123,7 +128,9 @@ impl Server {
         if params.resource_version_match == "Exact" {
             let revision = self.wait_for(&params.resource_version).await?;
             let snapshot = self.store().snapshot_at(&resource, revision, now);
-            return snapshot.map(|s| (s, None)).map_err(|_| Status::expired(format!("The resourceVersion for the provided list is too old: {revision}")));
+            return snapshot
+                .map(|s| (s, None))
+                .map_err(|_| Status::expired(format!("The resourceVersion for the provided list is too old: {revision}")));
         }
         self.wait_for(&params.resource_version).await?;
         Ok((self.store().snapshot(), None))
@@ -165,9 +172,7 @@ pub(crate) fn parse_resource_version(text: &str) -> Result<Revision, Status> {
 fn check_version_parameters(version: &str, how: &str, continues: bool) -> Result<(), Status> {
     let refuse = |why: &str| Err(Status::bad_request(why));
     match how {
-        "" if continues && !matches!(version, "" | "0") => {
-            refuse("specifying resource version is not allowed when using continue")
-        }
+        "" if continues && !matches!(version, "" | "0") => refuse("specifying resource version is not allowed when using continue"),
         "" => Ok(()),
         _ if continues => refuse("resourceVersionMatch is forbidden when continue is provided"),
         _ if version.is_empty() => refuse("resourceVersionMatch is forbidden unless resourceVersion is provided"),

@@ -67,16 +67,26 @@ impl Server {
         }
         let snapshot = self.store().snapshot();
         let from = if sends_initial || asked == Revision(0) { snapshot.revision() } else { asked };
-        let watcher = self.store().watch(&resource, namespace, from).map_err(|gone| {
-            Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest))
-        })?;
+        let watcher = self
+            .store()
+            .watch(&resource, namespace, from)
+            .map_err(|gone| Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest)))?;
         let mut initial = VecDeque::new();
         if sends_initial {
             initial.extend(snapshot.list(&resource, namespace, None).map(|item| item.object.clone()).filter(|o| filter.matches(&call, o)));
         }
         let ends_initial = sends_initial && options.initial_events == Some(true) && options.bookmarks;
         let initial_bookmark = ends_initial.then(|| snapshot.revision());
-        Ok(Feed { call: Arc::new(call), server: self.clone(), filter, initial, initial_bookmark, watcher, bookmarks: options.bookmarks, over: false })
+        Ok(Feed {
+            call: Arc::new(call),
+            server: self.clone(),
+            filter,
+            initial,
+            initial_bookmark,
+            watcher,
+            bookmarks: options.bookmarks,
+            over: false,
+        })
     }
 }
 
@@ -87,7 +97,9 @@ fn check_options(call: &Call, options: WatchOptions) -> Result<(), Status> {
             Err(Status::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
         }
         Some(true) if !options.bookmarks => Err(Status::bad_request("sendInitialEvents requires allowWatchBookmarks")),
-        None if !how.is_empty() => Err(Status::bad_request("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")),
+        None if !how.is_empty() => {
+            Err(Status::bad_request("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+        }
         _ => Ok(()),
     }
 }

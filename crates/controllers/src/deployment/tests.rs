@@ -201,7 +201,7 @@ fn sets_are_adopted_and_let_go_by_their_labels() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
     /// Whatever happens in whatever order: never more pods than surge allows, never fewer available than promised, and in the end all is as asked.
     #[test]
     fn a_rollout_keeps_its_bounds_and_ends(
