@@ -134,7 +134,7 @@ fn plain_list(call: &Call, metadata: &Value, items: &[Encoded]) -> Vec<u8> {
     let size: usize = items.iter().map(|o| o.body.len() + 48).sum();
     let mut out = Vec::with_capacity(size + 256);
     let head = json!({"kind": call.kind.list_kind, "apiVersion": call.kind.api_version(), "metadata": metadata}).to_string();
-    out.extend_from_slice(head[..head.len() - 1].as_bytes());
+    out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
     out.extend_from_slice(b",\"items\":[");
     for (i, item) in items.iter().enumerate() {
         if i > 0 {

@@ -40,13 +40,9 @@ pub(super) fn new_set_size(rollout: &Rollout<'_>) -> i32 {
     if rollout.deployment.spec.strategy.kind == "Recreate" {
         return wanted;
     }
-<<<<<<< HEAD
-    let room = wanted + rollout.max_surge - rollout.total_size();
-=======
     // Pods that a set has yet to delete still count.
     let there: i32 = rollout.all().map(|s| rollout.size(s).max(s.status.replicas)).sum();
     let room = wanted + rollout.max_surge - there;
->>>>>>> store
     if room <= 0 { now } else { now + room.min(wanted - now) }
 }
 
@@ -149,22 +145,13 @@ impl Rollout<'_> {
         let not_yet = new.replicas() - new.status.available_replicas;
         let spare = self.total_size() - least - not_yet;
         if spare > 0 && self.old.iter().any(|s| s.replicas() > 0) {
-<<<<<<< HEAD
-            self.drop_unhealthy(spare);
-            self.shrink_old(least);
-=======
             let dropped = self.drop_unhealthy(spare);
             self.shrink_old(least, spare - dropped);
->>>>>>> store
         }
     }
 
     /// Pods of old sets that are not available anyway go first: they hold nothing up.
-<<<<<<< HEAD
-    fn drop_unhealthy(&mut self, most: i32) {
-=======
     fn drop_unhealthy(&mut self, most: i32) -> i32 {
->>>>>>> store
         let mut dropped = 0;
         for set in self.old.clone() {
             let unhealthy = (set.replicas() - set.status.available_replicas).max(0);
@@ -174,14 +161,6 @@ impl Rollout<'_> {
                 self.resize(&set, set.replicas() - drop);
             }
         }
-<<<<<<< HEAD
-    }
-
-    /// Old sets shrink, oldest first, as far as enough pods stay available.
-    fn shrink_old(&mut self, least: i32) {
-        let available: i32 = self.all().map(|s| s.status.available_replicas).sum();
-        let mut excess = available - least;
-=======
         dropped
     }
 
@@ -190,7 +169,6 @@ impl Rollout<'_> {
         // A set's status may tell of pods that an earlier step has already given up.
         let available: i32 = self.all().map(|s| s.status.available_replicas.min(self.size(s))).sum();
         let mut excess = (available - least).min(most);
->>>>>>> store
         for set in self.old.clone() {
             let size = self.size(&set);
             let drop = size.min(excess);
