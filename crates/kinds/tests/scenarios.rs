@@ -263,6 +263,24 @@ fn bad_pods_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn reviews_ask_one_thing_about_somebody() {
+    check_problems(
+        "SubjectAccessReview",
+        "spec: {}",
+        &[
+            "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            "spec.user: Invalid value: \"\": at least one of user or group must be specified",
+        ],
+    );
+    check_problems("SelfSubjectAccessReview", "spec: {resourceAttributes: {verb: get, resource: pods}}", &[]);
+    check_problems(
+        "LocalSubjectAccessReview",
+        "{metadata: {namespace: a}, spec: {user: u, resourceAttributes: {namespace: b}}}",
+        &["spec.resourceAttributes.namespace: Invalid value: \"b\": must match metadata.namespace"],
+    );
+}
+
+#[test]
 fn running_pods_change_little() {
     let (_, wrong) = changed("Pod", POD, json!({"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}}), None);
     assert_eq!(wrong, Vec::<String>::new());

@@ -233,8 +233,10 @@ impl<'a> Parser<'a> {
             let item = self.type_of(item)?;
             return Ok(self.composite('w', item));
         }
-        let local = format!("{}{word}", self.prefix);
-        let found = self.schema.names.get(&local).or_else(|| self.schema.names.get(word));
+        let names = &self.schema.names;
+        let is_local = word.starts_with(|c: char| c.is_ascii_uppercase()) && !word.contains('.');
+        let local = if is_local { names.get(&format!("{}{word}", self.prefix)) } else { None };
+        let found = local.or_else(|| names.get(word));
         found.copied().ok_or_else(|| self.problem(format!("unknown type {word:?}")))
     }
 

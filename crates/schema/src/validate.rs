@@ -15,6 +15,24 @@ impl Schema {
         errors
     }
 
+    /// What a change touches that its table says may not change. List items are not looked into.
+    pub fn validate_immutable(&self, ty: TypeId, new: &Value, old: &Value, path: &Path) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let Some(s) = self.as_struct(ty).filter(|_| new.is_object() && old.is_object()) else { return errors };
+        for field in &s.fields {
+            let of = |tree: &'_ Value| tree.get(&field.name).cloned().unwrap_or_default();
+            if !field.immutable {
+                let (new, old) = (new.get(&field.name), old.get(&field.name));
+                if let Some((new, old)) = new.zip(old) {
+                    errors.extend(self.validate_immutable(field.ty, new, old, &path.child(&field.name)));
+                }
+            } else if of(new) != of(old) {
+                errors.push(Error::invalid(&path.child(&field.name), of(new), "field is immutable"));
+            }
+        }
+        errors
+    }
+
     fn check(&self, ty: TypeId, value: &Value, path: &Path, errors: &mut ErrorList) {
         match (self.node(ty), value) {
             (Node::Struct(s), Value::Object(_)) => self.check_struct(s, value, path, errors),

@@ -72,9 +72,6 @@ fn keep_config_map(new: &Value, old: &Value, _: Option<&str>, errors: &mut Error
 }
 
 fn keep_secret(new: &Value, old: &Value, _: Option<&str>, errors: &mut ErrorList) {
-    if new["type"] != old["type"] {
-        errors.push(Error::invalid(&Path::new("type"), new["type"].clone(), "field is immutable"));
-    }
     keep_members(new, old, &["data"], errors);
 }
 

@@ -6,6 +6,7 @@ mod config;
 mod event;
 mod pod;
 mod qos;
+mod review;
 mod service;
 mod workload;
 
@@ -79,6 +80,9 @@ static RULES: &[(&str, Rules)] = &[
     ("ClusterRole", cluster::CLUSTER_ROLE),
     ("RoleBinding", cluster::ROLE_BINDING),
     ("ClusterRoleBinding", cluster::CLUSTER_ROLE_BINDING),
+    ("SubjectAccessReview", review::SUBJECT_ACCESS),
+    ("SelfSubjectAccessReview", review::SELF_SUBJECT_ACCESS),
+    ("LocalSubjectAccessReview", review::LOCAL_SUBJECT_ACCESS),
     ("CertificateSigningRequest", certificates::SIGNING_REQUEST),
 ];
 

@@ -23,7 +23,7 @@ pub(crate) const POD: Rules = Rules {
     },
     update,
     validate: |pod, errors| validate::pod::pod(pod, errors),
-    validate_update: |new, old, subresource, errors| validate::pod::update(new, old, subresource, errors),
+    validate_update: |new, old, subresource, errors| validate::pod_update::update(new, old, subresource, errors),
     resets_status: true,
     generation: Generation::Spec,
     ..PLAIN

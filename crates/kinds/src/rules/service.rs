@@ -1,6 +1,5 @@
 //! Services and their endpoints.
 
-use gantry_object::field::{Error, Path};
 use gantry_object::{Value, names};
 use serde_json::json;
 
@@ -20,16 +19,8 @@ pub(crate) const SERVICE: Rules = Rules {
 
 pub(crate) const ENDPOINTS: Rules = Rules { validate: |e, errors| validate::service::endpoints(e, errors), ..PLAIN };
 
-pub(crate) const ENDPOINT_SLICE: Rules = Rules {
-    validate: |slice, errors| validate::service::endpoint_slice(slice, errors),
-    validate_update: |new, old, _, errors| {
-        if new["addressType"] != old["addressType"] {
-            errors.push(Error::invalid(&Path::new("addressType"), new["addressType"].clone(), "field is immutable"));
-        }
-    },
-    generation: Generation::AllButMeta,
-    ..PLAIN
-};
+pub(crate) const ENDPOINT_SLICE: Rules =
+    Rules { validate: |slice, errors| validate::service::endpoint_slice(slice, errors), generation: Generation::AllButMeta, ..PLAIN };
 
 fn default_service(service: &mut Value) {
     let Some(spec) = service.get_mut("spec").filter(|s| s.is_object()) else { return };

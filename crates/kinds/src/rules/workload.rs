@@ -1,7 +1,7 @@
 //! Deployments, replica sets and controller revisions.
 
+use gantry_object::Value;
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::{Value, meta};
 use serde_json::json;
 
 use crate::rules::{Generation, PLAIN, Rules, pod};
@@ -24,7 +24,7 @@ pub(crate) const DEPLOYMENT: Rules = Rules {
         }
     },
     validate: validate_deployment,
-    validate_update: keep_selector,
+    validate_update: count_status,
     resets_status: true,
     generation: Generation::SpecOrAnnotations,
     ..PLAIN
@@ -35,7 +35,7 @@ pub(crate) const REPLICA_SET: Rules = Rules {
     validate: |set, errors| {
         validate_scaled(set, errors);
     },
-    validate_update: keep_selector,
+    validate_update: count_status,
     resets_status: true,
     generation: Generation::Spec,
     ..PLAIN
@@ -48,11 +48,6 @@ pub(crate) const CONTROLLER_REVISION: Rules = Rules {
         }
         if let Some(n) = tree::at(revision, "/revision").as_i64().filter(|n| *n < 0) {
             errors.push(Error::invalid(&Path::new("revision"), n, validate::NOT_NEGATIVE));
-        }
-    },
-    validate_update: |new, old, _, errors| {
-        if new["data"] != old["data"] {
-            errors.push(Error::invalid(&Path::new("data"), new["data"].clone(), "field is immutable"));
         }
     },
     ..PLAIN
@@ -146,15 +141,10 @@ fn validate_strategy(strategy: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn keep_selector(new: &Value, old: &Value, subresource: Option<&str>, errors: &mut ErrorList) {
+fn count_status(new: &Value, _: &Value, subresource: Option<&str>, errors: &mut ErrorList) {
     if subresource == Some("status") {
         for member in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas", "fullyLabeledReplicas"] {
             validate::not_negative(new, &["status", member], errors);
         }
-        return;
-    }
-    let selector = |object: &Value| tree::at(object, "/spec/selector").clone();
-    if selector(new) != selector(old) && !meta::name(old).is_empty() {
-        errors.push(Error::invalid(&Path::new("spec").child("selector"), selector(new), "field is immutable"));
     }
 }

@@ -34,6 +34,7 @@ impl Kind {
         if subresource != Some("status") {
             errors.extend(self.schema.validate(self.ty, new, &Path::default()));
             (self.rules.validate)(new, &mut errors);
+            errors.extend(self.schema.validate_immutable(self.ty, new, old, &Path::default()));
         }
         (self.rules.validate_update)(new, old, subresource, &mut errors);
         errors

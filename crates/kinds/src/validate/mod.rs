@@ -2,6 +2,7 @@
 
 pub(crate) mod metadata;
 pub(crate) mod pod;
+pub(crate) mod pod_update;
 pub(crate) mod service;
 
 use std::net::IpAddr;
