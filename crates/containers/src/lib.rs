@@ -1,1 +1,23 @@
 //! Sandboxes and containers on Linux behind a trait shaped like CRI.
+//!
+//! [`Runtime`] is what the node talks to; `LocalRuntime` is the real one. A pod's sandbox is one small **shim** process
+//! (`shim::main`): it holds the pod's namespaces, starts its containers, reaps them, writes their logs and keeps their
+//! terminals, and goes on doing so while agents come and go. See `docs/decisions/containers.md` for why containers are
+//! created by our own code.
+//!
+//! Invariants: a shim has one thread. Nothing outside the configured state directory and cgroup parent is written.
+//! This room knows nothing of pods' specs, images or networks: it is handed directories, a network namespace and numbers.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod api;
+mod config;
+mod error;
+mod status;
+
+pub use api::{BoxFuture, Events, ExecSession, Resize, Runtime};
+pub use config::{
+    ContainerConfig, ExecConfig, Mount, MountKind, NetworkNamespace, PidNamespace, Propagation, Resources, Rootfs, SandboxConfig, Seccomp,
+    SecurityContext, StdioConfig,
+};
+pub use error::{Error, Result};
+pub use status::{ContainerId, ContainerState, ContainerStatus, Event, ExecResult, ExitReason, SandboxState, SandboxStatus, Stats};
