@@ -1,9 +1,12 @@
 //! Mounts by descriptor (fsopen(2), open_tree(2), move_mount(2), mount_setattr(2)), so that no path inside a container
 //! is ever followed by its name. Needs Linux 5.12.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
@@ -92,26 +95,57 @@ pub(crate) fn open_point(root: BorrowedFd<'_>, path: &Path, kind: Point) -> Resu
         Err(rustix::io::Errno::NOENT) => {}
         Err(e) => return Err(Error::path("open mount point", path)(e)),
     }
-    let names: Vec<_> = path.components().filter_map(|c| if let Component::Normal(n) = c { Some(n) } else { None }).collect();
-    let mut at = open_in(root, Path::new("/"), OFlags::PATH | OFlags::DIRECTORY).map_err(Error::path("open root for", path))?;
-    let mut so_far = std::path::PathBuf::from("/");
-    for (i, name) in names.iter().enumerate() {
-        so_far.push(name);
-        let last = i + 1 == names.len();
-        let made = if last && kind == Point::File {
-            rustix::fs::mknodat(&at, *name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
-        } else {
-            rustix::fs::mkdirat(&at, *name, Mode::from_raw_mode(0o755))
-        };
-        if let Err(e) = made
-            && e != rustix::io::Errno::EXIST
-        {
-            return Err(Error::path("make mount point", &so_far)(e));
+    make_point(root, path, kind)
+}
+
+/// Walks a path name by name, making what is missing. Links are followed as the root sees them, dangling ones too.
+fn make_point(root: BorrowedFd<'_>, path: &Path, kind: Point) -> Result<OwnedFd> {
+    const MOST_LINKS: u32 = 40;
+    let mut todo: VecDeque<OsString> = path.components().map(|c| c.as_os_str().to_owned()).collect();
+    let mut here = PathBuf::from("/");
+    let mut links = 0;
+    while let Some(name) = todo.pop_front() {
+        match Path::new(&name).components().next() {
+            Some(Component::RootDir) => here = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(here.pop()),
+            Some(Component::Normal(name)) => here.push(name),
+            _ => continue,
         }
-        // From the root again: a part that was there may be a link.
-        at = open_in(root, &so_far, OFlags::PATH).map_err(Error::path("open mount point", &so_far))?;
+        let fd = match open_in(root, &here, OFlags::PATH | OFlags::NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => {
+                make_missing(root, &here, if todo.is_empty() { kind } else { Point::Directory })?;
+                continue;
+            }
+            other => other.map_err(Error::path("open mount point", &here))?,
+        };
+        let is_link = rustix::fs::fstat(&fd).map(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink);
+        if is_link.map_err(Error::path("look at mount point", &here))? {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Error::path("open mount point", path)(rustix::io::Errno::LOOP));
+            }
+            let target = rustix::fs::readlinkat(&fd, "", Vec::new()).map_err(Error::path("read link", &here))?;
+            here.pop();
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            for part in target.components().rev() {
+                todo.push_front(part.as_os_str().to_owned());
+            }
+        }
     }
-    Ok(at)
+    open_in(root, &here, OFlags::PATH).map_err(Error::path("open mount point", &here))
+}
+
+fn make_missing(root: BorrowedFd<'_>, path: &Path, kind: Point) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let parent = open_in(root, parent, OFlags::PATH | OFlags::DIRECTORY).map_err(Error::path("open mount point", parent))?;
+    let made = match kind {
+        Point::File => rustix::fs::mknodat(&parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0),
+        Point::Directory => rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
+    };
+    match made {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(e) => Err(Error::path("make mount point", path)(e)),
+    }
 }
 
 /// Whether what a descriptor points to is a directory.

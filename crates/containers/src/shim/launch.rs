@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 use std::time::Duration;
 
@@ -106,11 +107,7 @@ impl Server {
     }
 
     fn launch(&mut self, token: Waiter, id: ContainerId, config: ContainerConfig, directory: &ContainerDir, cgroup: &Cgroup) -> Result<()> {
-        for part in ["root", "upper", "work"] {
-            if part == "root" || matches!(config.rootfs, Rootfs::Overlay { upper: None, .. }) {
-                fs::create_dir_all(directory.0.join(part)).map_err(Error::path("make", directory.0.join(part)))?;
-            }
-        }
+        make_directories(&config.rootfs, directory)?;
         cgroup.create(true)?;
         cgroup.apply(&config.resources, true)?;
         if !config.security.privileged {
@@ -360,6 +357,25 @@ impl Server {
         self.reply(token, &Reply::Started, &fds);
         Ok(())
     }
+}
+
+/// The container's own directories. An overlay's root looks as its upper layer does, so that is made to look like the
+/// topmost lower one.
+fn make_directories(rootfs: &Rootfs, directory: &ContainerDir) -> Result<()> {
+    let make = |part: &str| {
+        let path = directory.0.join(part);
+        fs::create_dir_all(&path).map_err(Error::path("make", &path)).map(|()| path)
+    };
+    make("root")?;
+    if let Rootfs::Overlay { lower, upper: None } = rootfs {
+        let (upper, _) = (make("upper")?, make("work")?);
+        if let Some(top) = lower.first() {
+            let meta = fs::metadata(top).map_err(Error::path("look at layer", top))?;
+            std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid())).map_err(Error::path("own", &upper))?;
+            fs::set_permissions(&upper, meta.permissions()).map_err(Error::path("set mode of", &upper))?;
+        }
+    }
+    Ok(())
 }
 
 fn program<'a>(config: &'a ContainerConfig, sandbox: &'a SandboxConfig, args: &'a [String], env: &'a [String], streams: Streams) -> Program<'a> {

@@ -11,7 +11,7 @@ use gantry_ports::{Clock, RealClock};
 use rustix::event::epoll;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::message_pair;
@@ -172,10 +172,7 @@ fn listen(directory: &SandboxDir) -> Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(Error::system("make a socket"))?;
     let address = crate::client::socket_address(&at)?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    bind(&socket, &address).and_then(|()| rustix::net::listen(&socket, 64)).map_err(Error::path("listen in", &directory.0))?;
+    rustix::net::bind(&socket, &address).and_then(|()| rustix::net::listen(&socket, 64)).map_err(Error::path("listen in", &directory.0))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     Ok(socket)
-}
-
-fn bind(socket: &OwnedFd, address: &SocketAddrUnix) -> rustix::io::Result<()> {
-    rustix::net::bind(socket, address)
 }

@@ -102,8 +102,13 @@ impl World {
         self.runtime.run_sandbox(&self.sandbox_config(id)).await.unwrap();
     }
 
-    /// A container of the test root that runs a shell script.
+    /// A container of the test root that runs a shell script, its errors in order with its output.
     pub(crate) fn script(&self, name: &str, script: &str) -> ContainerConfig {
+        self.two_streams(name, &format!("exec 2>&1; {script}"))
+    }
+
+    /// The same with errors apart.
+    pub(crate) fn two_streams(&self, name: &str, script: &str) -> ContainerConfig {
         ContainerConfig {
             name: name.to_owned(),
             rootfs: Rootfs::Overlay { lower: vec![self.root()], upper: None },

@@ -16,7 +16,7 @@ async fn logs_are_in_cri_form_and_can_be_turned_over() {
     let w = World::new().await;
     w.sandbox("log").await;
     let script = "echo out; echo err >&2; while ! test -f /tmp/go; do usleep 2000; done; echo late; printf tail";
-    let id = w.start("log", &w.script("logs", script)).await;
+    let id = w.start("log", &w.two_streams("logs", script)).await;
     w.wait_for_log("logs", "err").await;
     let path = w.runtime.container_status(&id).await.unwrap().log_path.unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
@@ -115,7 +115,7 @@ async fn terminals_have_a_size_and_job_control() {
 async fn attaching_joins_a_running_container() {
     let w = World::new().await;
     w.sandbox("attach").await;
-    let mut config = w.script("plain", "while read line; do echo got $line; done; echo closed >&2; exit 2");
+    let mut config = w.two_streams("plain", "while read line; do echo got $line; done; echo closed >&2; exit 2");
     config.stdio = StdioConfig { stdin: true, stdin_once: true, tty: false };
     let id = w.start("attach", &config).await;
     let mut session = w.runtime.attach(&id).await.unwrap();
