@@ -2,7 +2,7 @@
 //!
 //! [`Runtime`] is what the node talks to; [`LocalRuntime`] is the real one. A pod's sandbox is one small **shim** process
 //! ([`shim::main`]): it holds the pod's namespaces, starts its containers, reaps them, writes their logs and keeps their
-//! terminals, and goes on doing so while agents come and go. See `docs/decisions/containers.md` for why containers are
+//! terminals, and goes on doing so while agents come and go. See `docs/decisions/0005-containers-by-our-own-code.md` for why containers are
 //! created by our own code.
 //!
 //! Invariants: a shim has one thread. Nothing outside the configured state directory and cgroup parent is written.

@@ -6,10 +6,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use gantry_ports::Clock;
 use rustix::fs::{CWD, FlockOperation};
 use rustix::mount::UnmountFlags;
@@ -58,6 +60,8 @@ const MOST_OUTPUT: u64 = 16 << 20;
 /// How often the kernel is asked whether killed processes are gone, and how long.
 const POLL: Duration = Duration::from_millis(2);
 const POLLS: u32 = 5000;
+/// How long a command's output is read after its end, if something else still holds it open.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl LocalRuntime {
     /// Takes up a state directory: shims that live are left alone, what dead ones left is ended, and half-made
@@ -67,7 +71,8 @@ impl LocalRuntime {
         let lock_path = config.state_dir.join("lock");
         let lock = File::create(&lock_path).map_err(Error::path("make", &lock_path))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(Error::path("lock", &lock_path))?;
-        let program = mounts::copy(CWD, &config.shim_program, false).map_err(Error::path("take the shim's program", &config.shim_program))?;
+        let program =
+            mounts::copy(CWD, &config.shim_program, false).map_err(Error::path("take the shim's program", &config.shim_program))?;
         mounts::change(program.as_fd(), mounts::RDONLY, None, false).map_err(Error::system("protect the shim's program"))?;
         let runtime = Self { config, hierarchies: Hierarchies::detect()?, clock, program, hubs: Mutex::default(), _lock: lock };
         for directory in runtime.directories()? {
@@ -98,7 +103,8 @@ impl LocalRuntime {
     }
 
     fn cgroup(&self, path: &str, resources: &Resources) -> Result<Cgroup> {
-        let inside = path.trim_matches('/').strip_prefix(self.config.cgroup_parent.trim_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        let inside =
+            path.trim_matches('/').strip_prefix(self.config.cgroup_parent.trim_matches('/')).is_some_and(|rest| rest.starts_with('/'));
         if !inside {
             return Err(Error::Invalid(format!("cgroup {path:?} isn't below {:?}", self.config.cgroup_parent)));
         }
@@ -303,31 +309,22 @@ impl LocalRuntime {
             }
         };
         let work = async {
-            let mut reading = std::pin::pin!(reading);
-            let mut ended = std::pin::pin!(ended);
             // What a command leaves in the background may hold the streams open for ever: its end is what counts.
-            let code = gantry_ports::select! {
-                code = &mut ended => code?,
-                _ = &mut reading => return ended.await,
-            };
-            gantry_ports::select! {
-                _ = &mut reading => {}
-                () = self.clock.sleep(Duration::from_millis(200)) => {}
-            }
-            Ok(code)
-        };
-        let expired = async {
-            match deadline {
-                Some(sleep) => sleep.await,
-                None => std::future::pending().await,
+            match select(pin!(ended), pin!(reading)).await {
+                Either::Left((code, reading)) => {
+                    select(reading, self.clock.sleep(LAST_WORDS)).await;
+                    code
+                }
+                Either::Right((_, ended)) => ended.await,
             }
         };
-        let outcome = gantry_ports::select! {
-            code = work => Some(code),
-            () = expired => None,
+        let Some(deadline) = deadline else { return work.await.map(|exit_code| ExecResult { exit_code, stdout, stderr }) };
+        let outcome = match select(pin!(work), deadline).await {
+            Either::Left((code, _)) => Some(code?),
+            Either::Right(_) => None,
         };
         match outcome {
-            Some(code) => Ok(ExecResult { exit_code: code?, stdout, stderr }),
+            Some(exit_code) => Ok(ExecResult { exit_code, stdout, stderr }),
             None => {
                 shim.send(&Request::Signal(libc::SIGKILL), vec![]).await?;
                 Err(Error::Timeout(timeout.unwrap_or_default().as_secs()))
@@ -405,7 +402,13 @@ fn session(shim: Connection, near: Streams, stdin: bool) -> ExecSession {
     let exit = Box::pin(shim.exit_code());
     if let Some(terminal) = near.terminal {
         let input: Option<Box<dyn AsyncWrite + Send + Unpin>> = if stdin { Some(Box::new(terminal.clone())) } else { None };
-        return ExecSession { stdin: input, stdout: Some(Box::new(terminal.clone())), stderr: None, terminal: Some(Box::new(terminal)), exit };
+        return ExecSession {
+            stdin: input,
+            stdout: Some(Box::new(terminal.clone())),
+            stderr: None,
+            terminal: Some(Box::new(terminal)),
+            exit,
+        };
     }
     ExecSession {
         stdin: near.stdin.map(|s| Box::new(s) as _),

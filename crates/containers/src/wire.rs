@@ -108,6 +108,9 @@ pub(crate) fn encode<T: Serialize>(body: T, fds: usize) -> Vec<u8> {
     frame
 }
 
+/// A frame and its descriptors.
+pub(crate) type Message<T> = (Envelope<T>, Vec<OwnedFd>);
+
 /// Bytes and descriptors that have come and not yet been understood.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -117,7 +120,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// Takes the next whole frame with its descriptors; `None` until there is one.
-    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(Envelope<T>, Vec<OwnedFd>)>, String> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Message<T>>, String> {
         let Some(head) = self.bytes.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*head) as usize;
         if length > LONGEST {

@@ -6,17 +6,65 @@ use crate::SecurityContext;
 
 /// In the order of their numbers.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT",
-    "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE",
-    "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON",
-    "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// What a container gets that asks for nothing.
 const DEFAULT: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE",
-    "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 /// A set of capabilities, a bit each.
@@ -41,7 +89,9 @@ pub(crate) fn wanted(security: &SecurityContext) -> Result<Bits, String> {
         return Ok(ALL);
     }
     let named = |list: &[String]| -> Result<Bits, String> {
-        list.iter().filter(|n| bare(n) != "ALL").try_fold(0, |bits, n| Ok(bits | bit(n).ok_or_else(|| format!("unknown capability {n:?}"))?))
+        list.iter()
+            .filter(|n| bare(n) != "ALL")
+            .try_fold(0, |bits, n| Ok(bits | bit(n).ok_or_else(|| format!("unknown capability {n:?}"))?))
     };
     let all = |list: &[String]| list.iter().any(|n| bare(n) == "ALL");
     let default = DEFAULT.iter().filter_map(|n| bit(n)).sum::<Bits>();
@@ -85,7 +135,8 @@ mod tests {
 
     fn check(add: &[&str], drop: &[&str], has: &[&str], lacks: &[&str]) {
         let owned = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        let bits = wanted(&SecurityContext { add_capabilities: owned(add), drop_capabilities: owned(drop), ..SecurityContext::default() }).unwrap();
+        let bits = wanted(&SecurityContext { add_capabilities: owned(add), drop_capabilities: owned(drop), ..SecurityContext::default() })
+            .unwrap();
         for c in has {
             assert!(bits & bit(c).unwrap() != 0, "has {c}");
         }

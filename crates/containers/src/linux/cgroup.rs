@@ -175,7 +175,15 @@ impl Cgroup {
             None => Ok(()),
         };
         let v2 = matches!(self.hierarchies, Hierarchies::V2(_));
-        let unlimited = |n: i64| if n > 0 { n.to_string() } else if v2 { "max".to_owned() } else { "-1".to_owned() };
+        let unlimited = |n: i64| {
+            if n > 0 {
+                n.to_string()
+            } else if v2 {
+                "max".to_owned()
+            } else {
+                "-1".to_owned()
+            }
+        };
         let period = r.cpu_period.unwrap_or(100_000);
         if let Some(shares) = r.cpu_shares {
             let shares = shares.clamp(2, 262_144);
@@ -240,7 +248,8 @@ impl Cgroup {
 
     fn open_v2(&self) -> Result<OwnedFd> {
         let directory = &self.directories()[0];
-        rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", directory))
+        rustix::fs::open(directory, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::path("open", directory))
     }
 
     /// Its descriptor, for a process to be born into it; `None` on version 1, where it has to [`Self::join`].

@@ -74,7 +74,8 @@ pub(crate) fn reaper(directory: &Path, channel: &OwnedFd) -> Infallible {
     finish(channel, || {
         rustix::mount::mount_change("/", rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC)
             .map_err(Error::path("unshare mounts at", "/"))?;
-        let empty = mounts::new("tmpfs", &[("size", "0k"), ("nr_inodes", "1")], mounts::RDONLY).map_err(Error::system("make an empty root"))?;
+        let empty =
+            mounts::new("tmpfs", &[("size", "0k"), ("nr_inodes", "1")], mounts::RDONLY).map_err(Error::system("make an empty root"))?;
         let at = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", directory))?;
         mounts::place(empty.as_fd(), at.as_fd()).map_err(Error::path("mount at", directory))?;
         rustix::process::fchdir(&empty).map_err(Error::system("enter the empty root"))?;
@@ -272,7 +273,9 @@ fn die_with_parent() -> Result<()> {
 /// `no_new_privs` makes that needless: then last, so that it needn't allow any of this.
 fn drop_privileges(security: &SecurityContext, wanted: Bits, filter: Option<&[libc::sock_filter]>) -> Result<()> {
     let set = |bits: Bits| capabilities::set(bits).map_err(Error::system("set capabilities"));
-    let load = |filter: Option<&[libc::sock_filter]>| filter.map_or(Ok(()), |f| seccomp::load(f).map_err(Error::system("load the seccomp filter")));
+    let load = |filter: Option<&[libc::sock_filter]>| {
+        filter.map_or(Ok(()), |f| seccomp::load(f).map_err(Error::system("load the seccomp filter")))
+    };
     capabilities::limit_bounding(wanted).map_err(Error::system("limit capabilities"))?;
     let groups: Vec<Gid> = security.supplemental_groups.iter().map(|g| Gid::from_raw(*g)).collect();
     rustix::thread::set_thread_groups(&groups).map_err(Error::system("set groups"))?;

@@ -16,8 +16,18 @@ use crate::{ContainerConfig, Error, Mount, MountKind, Propagation, Result, Rootf
 
 /// Files of the kernel's that tell too much or break too easily.
 const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-    "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 /// Files of the kernel's that may be looked at.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -36,8 +46,10 @@ pub(crate) struct Plan<'a> {
 pub(crate) fn enter(plan: &Plan<'_>) -> Result<()> {
     // What a shared mount is shared with is lost below, so these are taken first.
     let binds = plan.config.mounts.iter().map(take_source).collect::<Result<Vec<_>>>()?;
-    let shm = plan.shm.map(|path| mounts::copy(mounts::here(), path, false).map_err(Error::path("take shared memory", path))).transpose()?;
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(Error::path("unshare mounts at", "/"))?;
+    let shm =
+        plan.shm.map(|path| mounts::copy(mounts::here(), path, false).map_err(Error::path("take shared memory", path))).transpose()?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(Error::path("unshare mounts at", "/"))?;
 
     let root = root_mount(plan)?;
     let root = root.as_fd();
@@ -80,7 +92,8 @@ fn root_mount(plan: &Plan<'_>) -> Result<OwnedFd> {
             overlay(lower, &upper, &work, &point)?
         }
     };
-    let target = rustix::fs::open(&point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", &point))?;
+    let target =
+        rustix::fs::open(&point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", &point))?;
     // An overlay made the old way is there already.
     if let Err(e) = mounts::place(mount.as_fd(), target.as_fd())
         && e != rustix::io::Errno::INVAL
@@ -162,9 +175,13 @@ fn device_nodes(root: BorrowedFd<'_>, privileged: bool) -> Result<()> {
             make_node(dev.as_fd(), Path::new(name), FileType::CharacterDevice, 0o666, rustix::fs::makedev(d.major, minor))?;
         }
     }
-    for (link, to) in
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")]
-    {
+    for (link, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
         rustix::fs::symlinkat(to, &dev, link).map_err(Error::path("link", format!("/dev/{link}")))?;
     }
     if privileged { copy_devices(Path::new("/dev"), dev.as_fd(), Path::new("")) } else { Ok(()) }
@@ -242,7 +259,8 @@ fn restrict_paths(root: BorrowedFd<'_>, config: &ContainerConfig) -> Result<()> 
         let Some(fd) = find(root, &path)? else { continue };
         let cover = match mounts::point_for(fd.as_fd()).map_err(Error::path("look at", &path))? {
             Point::Directory => mounts::new("tmpfs", &[("size", "0k"), ("nr_inodes", "1")], RDONLY | NOSUID | NODEV | NOEXEC),
-            Point::File => mounts::open_in(root, Path::new("/dev/null"), OFlags::PATH).and_then(|null| mounts::copy(null.as_fd(), Path::new(""), false)),
+            Point::File => mounts::open_in(root, Path::new("/dev/null"), OFlags::PATH)
+                .and_then(|null| mounts::copy(null.as_fd(), Path::new(""), false)),
         };
         mounts::place(cover.map_err(Error::path("mask", &path))?.as_fd(), fd.as_fd()).map_err(Error::path("mask", &path))?;
     }

@@ -94,7 +94,11 @@ pub(crate) struct Profile {
 
 /// Names and numbers of this machine's system calls.
 pub(crate) fn table() -> BTreeMap<&'static str, u32> {
-    TABLE.split([',', '\n']).filter_map(|entry| entry.trim().split_once(' ')).filter_map(|(name, number)| Some((name, number.parse().ok()?))).collect()
+    TABLE
+        .split([',', '\n'])
+        .filter_map(|entry| entry.trim().split_once(' '))
+        .filter_map(|(name, number)| Some((name, number.parse().ok()?)))
+        .collect()
 }
 
 /// Our default profile for a process with these capabilities.
@@ -169,9 +173,10 @@ pub(crate) fn parse(json: &str, holds: &dyn Fn(&str) -> bool) -> Result<Profile,
 
 fn applies(rule: &DocumentRule, holds: &dyn Fn(&str) -> bool) -> bool {
     let arch = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-    let included = rule.includes.as_ref().is_none_or(|f| {
-        f.caps.iter().all(|cap| holds(cap)) && (f.arches.is_empty() || f.arches.iter().any(|a| a == arch))
-    });
+    let included = rule
+        .includes
+        .as_ref()
+        .is_none_or(|f| f.caps.iter().all(|cap| holds(cap)) && (f.arches.is_empty() || f.arches.iter().any(|a| a == arch)));
     let excluded = rule.excludes.as_ref().is_some_and(|f| f.caps.iter().any(|cap| holds(cap)) || f.arches.iter().any(|a| a == arch));
     included && !excluded
 }
@@ -226,7 +231,8 @@ const fn low_at(argument: u8) -> u32 {
 /// Assembles a profile. Calls of another architecture end the process; calls newer than our table are `ENOSYS` where
 /// the default refuses, so that programs fall back instead of giving up.
 pub(crate) fn assemble(profile: &Profile) -> Vec<libc::sock_filter> {
-    let mut program = vec![op(LOAD, ARCH_AT, 0, 0), op(JUMP_EQUAL, ARCH, 1, 0), op(RETURN, RET_KILL_PROCESS, 0, 0), op(LOAD, NUMBER_AT, 0, 0)];
+    let mut program =
+        vec![op(LOAD, ARCH_AT, 0, 0), op(JUMP_EQUAL, ARCH, 1, 0), op(RETURN, RET_KILL_PROCESS, 0, 0), op(LOAD, NUMBER_AT, 0, 0)];
     let enosys = RET_ERRNO | libc::ENOSYS as u32;
     #[cfg(target_arch = "x86_64")]
     program.extend([op(JUMP_GREATER_EQUAL, X32, 0, 1), op(RETURN, enosys, 0, 0)]);

@@ -8,9 +8,31 @@ use super::seccomp::{Action, Comparison, Condition, Profile, Rule};
 
 /// Refused to all: they reach kernel-wide keyrings, hand the kernel rich attack surface, or are long dead.
 const NEVER: &[&str] = &[
-    "_sysctl", "add_key", "afs_syscall", "create_module", "get_kernel_syms", "getpmsg", "io_uring_enter", "io_uring_register",
-    "io_uring_setup", "keyctl", "migrate_pages", "move_pages", "nfsservctl", "putpmsg", "query_module", "request_key", "security", "sysfs",
-    "tuxcall", "uselib", "userfaultfd", "ustat", "vserver", "epoll_ctl_old", "epoll_wait_old",
+    "_sysctl",
+    "add_key",
+    "afs_syscall",
+    "create_module",
+    "get_kernel_syms",
+    "getpmsg",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "keyctl",
+    "migrate_pages",
+    "move_pages",
+    "nfsservctl",
+    "putpmsg",
+    "query_module",
+    "request_key",
+    "security",
+    "sysfs",
+    "tuxcall",
+    "uselib",
+    "userfaultfd",
+    "ustat",
+    "vserver",
+    "epoll_ctl_old",
+    "epoll_wait_old",
 ];
 
 /// Allowed to those who hold any of the capabilities. What is repeated is allowed by either row.
@@ -18,9 +40,33 @@ const WITH_CAPABILITY: &[(&[&str], &[&str])] = &[
     (
         &["CAP_SYS_ADMIN"],
         &[
-            "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie", "lsm_get_self_attr", "lsm_list_modules",
-            "lsm_set_self_attr", "mount", "mount_setattr", "move_mount", "open_tree", "open_tree_attr", "quotactl", "quotactl_fd",
-            "setdomainname", "sethostname", "setns", "swapoff", "swapon", "umount2", "unshare", "listmount", "statmount", "pivot_root",
+            "clone3",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "lsm_get_self_attr",
+            "lsm_list_modules",
+            "lsm_set_self_attr",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "open_tree_attr",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "swapoff",
+            "swapon",
+            "umount2",
+            "unshare",
+            "listmount",
+            "statmount",
+            "pivot_root",
         ],
     ),
     (&["CAP_SYS_ADMIN", "CAP_BPF"], &["bpf"]),
@@ -56,7 +102,9 @@ pub(crate) fn profile(table: &BTreeMap<&'static str, u32>, holds: &dyn Fn(&str) 
     let conditional = ["clone", "personality", "socket", "clone3"];
     let plain = table.iter().filter(|(name, _)| !refused.contains(name) && !conditional.contains(name)).map(|(_, n)| *n).collect();
     let mut rules = vec![Rule { calls: plain, conditions: vec![], action: Action::Allow }];
-    let mut on = |name: &str, conditions: Vec<Condition>, action| rules.push(Rule { calls: number(&name).into_iter().collect(), conditions, action });
+    let mut on = |name: &str, conditions: Vec<Condition>, action| {
+        rules.push(Rule { calls: number(&name).into_iter().collect(), conditions, action })
+    };
 
     let administrator = holds("CAP_SYS_ADMIN");
     let no_namespace = Condition { index: 0, comparison: Comparison::MaskedEqual(NAMESPACE_FLAGS), value: 0 };

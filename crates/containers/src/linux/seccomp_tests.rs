@@ -28,7 +28,8 @@ fn run(program: &[libc::sock_filter], number: u32, args: [u64; 6]) -> u32 {
 #[test]
 fn comparisons_see_all_64_bits() {
     let values = [0, 1, 5, 6, 0xffff_ffff, 1 << 32, (1 << 32) + 5, (5 << 32) + 1, u64::MAX];
-    let comparisons: [(Comparison, fn(u64, u64) -> bool); 7] = [
+    type Truth = fn(u64, u64) -> bool;
+    let comparisons: [(Comparison, Truth); 7] = [
         (Comparison::Equal, |a, b| a == b),
         (Comparison::NotEqual, |a, b| a != b),
         (Comparison::Less, |a, b| a < b),
@@ -40,7 +41,8 @@ fn comparisons_see_all_64_bits() {
     for (comparison, truth) in comparisons {
         for value in values {
             // A second condition behind it, so that jumps past the end are seen to go far enough.
-            let conditions = vec![Condition { index: 1, comparison, value }, Condition { index: 2, comparison: Comparison::Equal, value: 7 }];
+            let conditions =
+                vec![Condition { index: 1, comparison, value }, Condition { index: 2, comparison: Comparison::Equal, value: 7 }];
             let rule = Rule { calls: vec![3], conditions, action: Action::Allow };
             let program = assemble(&Profile { default: Action::Errno(1), rules: vec![rule] });
             for argument in values {
@@ -81,11 +83,13 @@ fn the_default_profile_follows_capabilities() {
 #[test]
 fn every_name_of_the_default_profile_is_a_system_call() {
     // Spelling mistakes would silently allow. These exist on other machines only.
-    let elsewhere = ["ioperm", "iopl", "sysfs", "ustat", "uselib", "create_module", "get_kernel_syms", "query_module", "_sysctl", "afs_syscall"];
+    let elsewhere =
+        ["ioperm", "iopl", "sysfs", "ustat", "uselib", "create_module", "get_kernel_syms", "query_module", "_sysctl", "afs_syscall"];
     let text = include_str!("seccomp_default.rs");
     let table = table();
     for name in text.lines().take_while(|l| !l.contains("NAMESPACE_FLAGS")).flat_map(|l| l.split('"').skip(1).step_by(2)) {
-        let known = name.starts_with("CAP_") || table.contains_key(name) || (cfg!(not(target_arch = "x86_64")) && elsewhere.contains(&name));
+        let known =
+            name.starts_with("CAP_") || table.contains_key(name) || (cfg!(not(target_arch = "x86_64")) && elsewhere.contains(&name));
         assert!(known, "{name}");
     }
 }

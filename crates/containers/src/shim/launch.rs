@@ -22,7 +22,8 @@ use crate::linux::{files, passing, spawn};
 use crate::state::ContainerDir;
 use crate::wire::{Failure, Reply};
 use crate::{
-    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Error, ExecConfig, PidNamespace, Result, Rootfs, SandboxConfig, StdioConfig,
+    ContainerConfig, ContainerId, ContainerState, ContainerStatus, Error, ExecConfig, PidNamespace, Result, Rootfs, SandboxConfig,
+    StdioConfig,
 };
 
 /// What the shim keeps of a container's streams.
@@ -118,8 +119,7 @@ impl Server {
         let (far, near) = streams(config.stdio)?;
         let (channel, theirs) = message_pair()?;
         let shm = self.directory.shm();
-        let plan =
-            Plan { config: &config, directory: &directory.0, shm: (!self.config.host_ipc).then_some(shm.as_path()), cgroup };
+        let plan = Plan { config: &config, directory: &directory.0, shm: (!self.config.host_ipc).then_some(shm.as_path()), cgroup };
         let program = program(&config, &self.config, &config.args, &config.env, far);
         let (flags, namespace) = match self.config.pid {
             PidNamespace::Container => (spawn::NEW_MOUNTS | spawn::NEW_PROCESSES, None),
@@ -378,7 +378,13 @@ fn make_directories(rootfs: &Rootfs, directory: &ContainerDir) -> Result<()> {
     Ok(())
 }
 
-fn program<'a>(config: &'a ContainerConfig, sandbox: &'a SandboxConfig, args: &'a [String], env: &'a [String], streams: Streams) -> Program<'a> {
+fn program<'a>(
+    config: &'a ContainerConfig,
+    sandbox: &'a SandboxConfig,
+    args: &'a [String],
+    env: &'a [String],
+    streams: Streams,
+) -> Program<'a> {
     Program {
         args,
         env,

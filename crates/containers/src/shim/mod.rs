@@ -1,10 +1,10 @@
 //! The process that each sandbox is: it holds the pod's namespaces, starts containers, reaps them, writes their logs.
 //!
-//! It has a single thread and no runtime of its own, so that it may fork; see `docs/decisions/containers.md`.
+//! It has a single thread and no runtime of its own, so that it may fork; see `docs/decisions/0005-containers-by-our-own-code.md`.
 
 mod container;
-mod log;
 mod launch;
+mod log;
 mod server;
 mod setup;
 
@@ -42,7 +42,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// A pair of sockets that keep messages apart.
 fn message_pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(Error::system("make a socket pair"))
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(Error::system("make a socket pair"))
 }
 
 /// Goes on in a child, which is nobody's once we return, and waits until it serves.

@@ -113,12 +113,14 @@ impl Server {
 
     pub(super) fn watch_listener(&mut self, source: Source) -> Result<()> {
         let token = self.token(source);
-        epoll::add(&self.epoll, &self.listener, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(Error::system("watch the socket"))
+        epoll::add(&self.epoll, &self.listener, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+            .map_err(Error::system("watch the socket"))
     }
 
     pub(super) fn watch_signals(&mut self, source: Source) -> Result<()> {
         let token = self.token(source);
-        epoll::add(&self.epoll, &self.signals, epoll::EventData::new_u64(token), epoll::EventFlags::IN).map_err(Error::system("watch signals"))
+        epoll::add(&self.epoll, &self.signals, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
+            .map_err(Error::system("watch signals"))
     }
 
     fn token(&mut self, source: Source) -> u64 {
@@ -166,7 +168,11 @@ impl Server {
                 Ok(None) => return,
                 Ok(Some((envelope, fds))) => self.dispatch(token, envelope.body, fds),
                 Err(text) => {
-                    self.reply(token, &Reply::Failed(Failure::Invalid(format!("not understood by protocol {}: {text}", wire::VERSION))), &[]);
+                    self.reply(
+                        token,
+                        &Reply::Failed(Failure::Invalid(format!("not understood by protocol {}: {text}", wire::VERSION))),
+                        &[],
+                    );
                     return self.drop_client(token);
                 }
             }
@@ -494,8 +500,8 @@ impl Server {
 /// The number of a signal given as `SIGTERM`, `TERM`, `15` or `SIGRTMIN+3`; SIGTERM for what isn't known.
 fn signal_number(name: &str) -> i32 {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
-        "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT",
+        "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -506,7 +512,12 @@ fn signal_number(name: &str) -> i32 {
     };
     let number = bare.parse().ok();
     let named = NAMES.iter().position(|n| *n == bare).map(|i| i as i32 + 1);
-    number.or(named).or_else(|| real_time("RTMIN", 34, 1)).or_else(|| real_time("RTMAX", 64, -1)).filter(|n| (1..=64).contains(n)).unwrap_or(15)
+    number
+        .or(named)
+        .or_else(|| real_time("RTMIN", 34, 1))
+        .or_else(|| real_time("RTMAX", 64, -1))
+        .filter(|n| (1..=64).contains(n))
+        .unwrap_or(15)
 }
 
 /// Sends any signal by number, real-time ones too, which rustix has no names for.
@@ -531,7 +542,9 @@ mod tests {
 
     #[test]
     fn signals_are_named_in_many_ways() {
-        for (name, number) in [("SIGQUIT", 3), ("int", 2), ("9", 9), ("", 15), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("SIGRTMAX-1", 63), ("NOPE", 15)] {
+        for (name, number) in
+            [("SIGQUIT", 3), ("int", 2), ("9", 9), ("", 15), ("SIGRTMIN+3", 37), ("RTMAX", 64), ("SIGRTMAX-1", 63), ("NOPE", 15)]
+        {
             assert_eq!(signal_number(name), number, "{name}");
         }
     }

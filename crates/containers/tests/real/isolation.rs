@@ -41,7 +41,8 @@ async fn system_calls_are_filtered() {
     let log = w.output(&config).await;
     assert!(log.contains("Seccomp:\t0\n") && log.ends_with("unshared\n"), "{log}");
 
-    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":122}]}"#;
+    let profile =
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":122}]}"#;
     let mut config = w.script("custom", "mkdir /x; echo $?; touch /y && echo made");
     config.security.seccomp = Seccomp::Localhost(profile.to_owned());
     let log = w.output(&config).await;
@@ -102,11 +103,11 @@ async fn a_device_that_got_in_can_not_be_opened() {
 async fn the_kernel_is_masked_and_read_only() {
     let w = World::new().await;
     let script = "cat /proc/keys | wc -c; cat /proc/interrupts | wc -c; ls /sys/firmware | wc -l
-        echo 1 > /proc/sys/kernel/printk; echo b > /proc/sysrq-trigger; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/memory/x
+        echo 1 > /proc/sys/kernel/printk; echo b > /proc/sysrq-trigger; mkdir /sys/fs/cgroup/x; test -d /sys/fs/cgroup/memory && mkdir /sys/fs/cgroup/memory/x
         touch /sys/x; mount -t tmpfs none /tmp; echo end";
     let log = w.output(&w.script("masked", script)).await;
     assert!(log.contains("0\n0\n0\n"), "{log}");
-    assert!(log.matches("Read-only file system").count() >= 4, "{log}");
+    assert!(log.matches("Read-only file system").count() >= 3, "{log}");
     assert!(log.contains("mount:") && log.ends_with("end\n"), "{log}");
     w.finish().await;
 }
@@ -183,7 +184,10 @@ async fn mounts_are_bound_and_links_lead_nowhere_else() {
         w.run("m", &config).await
     };
     assert_eq!(status.exit_code, Some(0), "{log}");
-    assert!(log.contains("hello\nchanged\n") && log.contains("Read-only file system") && log.contains("127.0.0.1 me\nchanged\n/tmp/deep\n"), "{log}");
+    assert!(
+        log.contains("hello\nchanged\n") && log.contains("Read-only file system") && log.contains("127.0.0.1 me\nchanged\n/tmp/deep\n"),
+        "{log}"
+    );
     let names: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["file"], "a mount point was made outside the root");
     assert!(!std::path::Path::new("/tmp/deep").exists());
@@ -213,7 +217,7 @@ async fn containers_of_a_pod_share_memory_names_and_on_demand_processes() {
     // The first lives on.
     let killed = w.runtime.exec_sync(&first, &["kill".into(), "-9".into(), "1".into()], None).await.unwrap();
     assert_eq!(killed.exit_code, 0);
-    assert_eq!(w.runtime.container_status(&first).await.unwrap().pid.is_some(), true, "a pod's init can't be killed from inside");
+    assert!(w.runtime.container_status(&first).await.unwrap().pid.is_some(), "a pod's init can't be killed from inside");
     w.finish().await;
 }
 

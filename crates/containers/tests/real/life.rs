@@ -81,10 +81,8 @@ async fn stopping_asks_first_and_then_insists() {
     // A second call with less patience cuts the first one's short.
     let slow = w.start("stop", &w.script("slow", "trap '' TERM; echo up; while true; do usleep 5000; done")).await;
     w.wait_for_log("slow", "up").await;
-    let (first, second) = tokio::join!(
-        w.runtime.stop_container(&slow, Duration::from_secs(600)),
-        w.runtime.stop_container(&slow, Duration::from_millis(20))
-    );
+    let (first, second) =
+        tokio::join!(w.runtime.stop_container(&slow, Duration::from_secs(600)), w.runtime.stop_container(&slow, Duration::from_millis(20)));
     first.unwrap();
     second.unwrap();
     w.finish().await;

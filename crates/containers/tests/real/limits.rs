@@ -36,8 +36,13 @@ async fn limits_show_inside_and_can_be_changed() {
     sandbox.resources = Resources { cpu_shares: Some(512), memory_limit: Some(256 << 20), pids_limit: Some(100), ..Resources::default() };
     w.runtime.run_sandbox(&sandbox).await.unwrap();
     let mut config = w.script("quiet", "exec sleep 1000");
-    config.resources =
-        Resources { cpu_shares: Some(256), cpu_quota: Some(50_000), memory_limit: Some(64 << 20), cpuset_cpus: Some("0".into()), ..Resources::default() };
+    config.resources = Resources {
+        cpu_shares: Some(256),
+        cpu_quota: Some(50_000),
+        memory_limit: Some(64 << 20),
+        cpuset_cpus: Some("0".into()),
+        ..Resources::default()
+    };
     let id = w.start("limits", &config).await;
     // Either version's file, whichever this machine has.
     let read = |file: &str, v2: &str| format!("cat /sys/fs/cgroup/{file} 2>/dev/null || cat /sys/fs/cgroup/{v2}");

@@ -84,7 +84,8 @@ async fn commands_stream_both_ways() {
     };
     let (stdout, stderr) = (session.stdout.as_mut().unwrap(), session.stderr.as_mut().unwrap());
     let (_, a, b) = tokio::join!(writing, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert!(out == data && err == b"end\n");
     assert_eq!(session.exit.await.unwrap(), 9);
     w.finish().await;
