@@ -152,16 +152,24 @@ impl Server {
 
     fn serve(&mut self, token: Waiter) {
         let mut buffer = [0; 16 * 1024];
-        loop {
+        let open = loop {
             let Some(client) = self.clients.get_mut(&token) else { return };
             match passing::receive(&client.stream, &mut buffer, &mut client.inbox.descriptors) {
-                Ok(0) | Err(rustix::io::Errno::CONNRESET) => return self.drop_client(token),
+                Ok(0) => break false,
                 Ok(n) => client.inbox.bytes.extend_from_slice(&buffer[..n]),
-                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::AGAIN) => break true,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return self.drop_client(token),
+                Err(_) => break false,
             }
+        };
+        self.answer_requests(token);
+        // Who hung up after asking still has asked.
+        if !open {
+            self.drop_client(token);
         }
+    }
+
+    fn answer_requests(&mut self, token: Waiter) {
         loop {
             let Some(client) = self.clients.get_mut(&token) else { return };
             match client.inbox.next::<Request>() {

@@ -198,12 +198,27 @@ impl Drop for Ground {
             for entry in fs::read_dir(self.directory.path().join("state")).into_iter().flatten().flatten() {
                 let _ = rustix::mount::unmount(entry.path().join("shm"), rustix::mount::UnmountFlags::DETACH);
             }
+            for directory in cgroup_directories(&self.cgroup) {
+                // What was killed takes a moment to be gone.
+                for _ in 0..10_000 {
+                    kill_below(&directory);
+                    if remove_below(&directory) {
+                        break;
+                    }
+                    std::thread::yield_now();
+                }
+            }
         }
     }
 }
 
 async fn open(directory: &Path, cgroup: &str) -> LocalRuntime {
     LocalRuntime::open(local_config(directory, cgroup), Arc::new(RealClock::new())).await.unwrap_or_else(|e| panic!("{}", e.chain()))
+}
+
+fn remove_below(directory: &Path) -> bool {
+    fs::read_dir(directory).into_iter().flatten().flatten().filter(|e| e.path().is_dir()).for_each(|e| drop(remove_below(&e.path())));
+    fs::remove_dir(directory).is_ok()
 }
 
 fn kill_below(directory: &Path) {

@@ -57,11 +57,11 @@ async fn commands_run_with_the_containers_rights() {
     assert!(matches!(&missing, Error::Start(t) if t.contains("not found in $PATH")), "{missing}");
     let slow = w.runtime.exec_sync(&id, &args(&["sh", "-c", "sleep 987"]), Some(Duration::from_millis(100))).await.unwrap_err();
     assert!(matches!(slow, Error::Timeout(_)), "{slow}");
-    let left = async || {
-        let ps = w.runtime.exec_sync(&id, &args(&["ps"]), None).await.unwrap();
-        String::from_utf8(ps.stdout).unwrap().contains("sleep 987")
+    let gone = async {
+        let ps = args(&["ps"]);
+        while String::from_utf8(w.runtime.exec_sync(&id, &ps, None).await.unwrap().stdout).unwrap().contains("sleep 987") {}
     };
-    while left().await {}
+    tokio::time::timeout(crate::harness::PATIENCE, gone).await.expect("what timed out is killed");
     // A command that leaves something behind that holds its output does end.
     let result = w.runtime.exec_sync(&id, &args(&["sh", "-c", "sleep 986 & echo done"]), Some(Duration::from_secs(50))).await.unwrap();
     assert_eq!((result.exit_code, result.stdout.as_slice()), (0, &b"done\n"[..]));
