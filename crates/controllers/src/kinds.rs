@@ -258,3 +258,196 @@ impl Deployment {
         self.spec.replicas.unwrap_or(1)
     }
 }
+
+/// A service.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Service {
+    pub(crate) spec: ServiceSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ServiceSpec {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    #[serde(rename = "clusterIP")]
+    pub(crate) cluster_ip: String,
+    pub(crate) selector: Option<BTreeMap<String, String>>,
+    pub(crate) ports: Vec<ServicePort>,
+    pub(crate) publish_not_ready_addresses: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ServicePort {
+    pub(crate) name: String,
+    pub(crate) protocol: String,
+    pub(crate) port: i32,
+    pub(crate) target_port: Value,
+    pub(crate) app_protocol: Option<String>,
+}
+
+impl Kind for Service {
+    const RESOURCE: Resource = Resource::namespaced("", "v1", "services", "Service");
+}
+
+impl Service {
+    /// The labels of the pods it stands for; `None` when its endpoints are nobody's here.
+    pub(crate) fn selector(&self) -> Option<&BTreeMap<String, String>> {
+        self.spec.selector.as_ref().filter(|s| !s.is_empty() && self.spec.kind != "ExternalName")
+    }
+
+    /// Whether it stands for pods with these labels.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector().is_some_and(|s| s.iter().all(|(k, v)| labels.get(k) == Some(v)))
+    }
+
+    /// Whether it has no address of its own.
+    pub(crate) fn is_headless(&self) -> bool {
+        matches!(self.spec.cluster_ip.as_str(), "" | "None")
+    }
+}
+
+/// Declares a kind of which only the metadata counts, or whose rest is read when needed.
+macro_rules! bare_kind {
+    ($($(#[$doc:meta])* $name:ident = $constructor:ident($group:literal, $version:literal, $plural:literal);)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Default, Deserialize)]
+        pub(crate) struct $name {}
+
+        impl Kind for $name {
+            const RESOURCE: Resource = Resource::$constructor($group, $version, $plural, stringify!($name));
+        }
+    )*};
+}
+
+bare_kind! {
+    /// An endpoint slice; the controller that owns it reads the rest.
+    EndpointSlice = namespaced("discovery.k8s.io", "v1", "endpointslices");
+    /// The older form of endpoint slices.
+    Endpoints = namespaced("", "v1", "endpoints");
+    /// A service account.
+    ServiceAccount = namespaced("", "v1", "serviceaccounts");
+    /// A config map.
+    ConfigMap = namespaced("", "v1", "configmaps");
+}
+
+/// A namespace.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    pub(crate) spec: NamespaceSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NamespaceSpec {
+    pub(crate) finalizers: Vec<String>,
+}
+
+impl Kind for Namespace {
+    const RESOURCE: Resource = Resource::cluster("", "v1", "namespaces", "Namespace");
+}
+
+/// A node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) spec: NodeSpec,
+    pub(crate) status: NodeStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NodeSpec {
+    pub(crate) taints: Vec<Taint>,
+    pub(crate) unschedulable: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Taint {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) effect: String,
+    #[serde(deserialize_with = "time")]
+    pub(crate) time_added: Option<Timestamp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NodeStatus {
+    pub(crate) conditions: Vec<NodeCondition>,
+    pub(crate) addresses: Vec<NodeAddress>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NodeCondition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    #[serde(deserialize_with = "time")]
+    pub(crate) last_heartbeat_time: Option<Timestamp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NodeAddress {
+    pub(crate) address: String,
+}
+
+impl Kind for Node {
+    const RESOURCE: Resource = Resource::cluster("", "v1", "nodes", "Node");
+}
+
+/// A lease.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Lease {
+    pub(crate) spec: LeaseSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LeaseSpec {
+    #[serde(deserialize_with = "time")]
+    pub(crate) renew_time: Option<Timestamp>,
+}
+
+impl Kind for Lease {
+    const RESOURCE: Resource = Resource::namespaced("coordination.k8s.io", "v1", "leases", "Lease");
+}
+
+/// A certificate signing request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CertificateSigningRequest {
+    pub(crate) spec: CsrSpec,
+    pub(crate) status: CsrStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CsrSpec {
+    pub(crate) request: String,
+    pub(crate) signer_name: String,
+    pub(crate) usages: Vec<String>,
+    pub(crate) username: String,
+    pub(crate) uid: String,
+    pub(crate) groups: Vec<String>,
+    pub(crate) extra: Value,
+    pub(crate) expiration_seconds: Option<i32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CsrStatus {
+    pub(crate) certificate: String,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+impl Kind for CertificateSigningRequest {
+    const RESOURCE: Resource = Resource::cluster("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest");
+}

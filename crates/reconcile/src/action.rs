@@ -92,6 +92,20 @@ pub enum Action {
         /// The namespace.
         namespace: String,
     },
+    /// Goes on only if an object is gone, or another has taken its name, asking the server and not the cache.
+    RequireGone {
+        /// The resource.
+        resource: Resource,
+        /// The object's name.
+        name: ObjectName,
+        /// The object's uid; empty for any object of the name.
+        uid: String,
+    },
+    /// Goes on only if somebody may do something, asking the server.
+    RequireAllowed {
+        /// The spec of a SubjectAccessReview.
+        review: Value,
+    },
     /// Records an event about an object. Never fails.
     Event {
         /// The object's resource.

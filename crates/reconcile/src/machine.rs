@@ -78,7 +78,7 @@ impl Machine {
 
     /// The resources to watch.
     pub fn resources(&self) -> Vec<Resource> {
-        self.view.resources()
+        self.view.resources().collect()
     }
 
     /// What the caches hold.

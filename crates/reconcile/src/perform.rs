@@ -12,6 +12,8 @@ use crate::{Action, Recorder, View};
 /// How many requests of one decision go side by side at most.
 const WIDEST: usize = 128;
 
+const REVIEWS: Resource = Resource::cluster("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview");
+
 /// A write that the caches will show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -143,10 +145,39 @@ async fn one(api: &Arc<dyn Api>, recorder: &Recorder, action: &Action) -> Result
                 _ => Err(Status::unavailable(format!("namespace {namespace} still has {}", resource.plural))),
             }
         }
+        Action::RequireGone { resource, name, uid } => require_gone(api, *resource, name, uid).await,
+        Action::RequireAllowed { review } => require_allowed(api, review).await,
         Action::Event { resource, name, uid, kind, reason, message } => {
             recorder.record(api, resource, name, uid, *kind, reason, message).await;
             Ok(None)
         }
+    }
+}
+
+async fn require_gone(api: &Arc<dyn Api>, resource: Resource, name: &ObjectName, uid: &str) -> Result<Option<Expect>, Status> {
+    match api.call(Request::get(resource, &name.namespace, &name.name)).await {
+        Err(status) if status.is_not_found() => Ok(None),
+        Err(status) => Err(status),
+        Ok(response) => {
+            let object: Value = serde_json::from_slice(&response.object()?.body).map_err(Status::internal)?;
+            if uid.is_empty() || gantry_object::meta::uid(&object) == uid {
+                return Err(Status::unavailable(format!("{} {name} is still there", resource.plural)));
+            }
+            Ok(None)
+        }
+    }
+}
+
+async fn require_allowed(api: &Arc<dyn Api>, spec: &Value) -> Result<Option<Expect>, Status> {
+    let review = serde_json::json!({"apiVersion": REVIEWS.api_version(), "kind": REVIEWS.kind, "spec": spec});
+    let answer: Value = match api.call(Request::create(REVIEWS, "", &review)).await? {
+        Response::Transient(bytes) => serde_json::from_slice(&bytes),
+        other => serde_json::from_slice(&other.object()?.body),
+    }
+    .map_err(Status::internal)?;
+    match answer["status"]["allowed"].as_bool() {
+        Some(true) => Ok(None),
+        _ => Err(Status::forbidden(&REVIEWS.group_resource(), "", "the requester may not do this")),
     }
 }
 

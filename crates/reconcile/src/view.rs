@@ -125,8 +125,9 @@ impl View {
         }
     }
 
-    pub(crate) fn resources(&self) -> Vec<Resource> {
-        self.caches.keys().copied().collect()
+    /// The resources that somebody reads.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> + '_ {
+        self.caches.keys().copied()
     }
 
     pub(crate) fn is_ready(&self, resource: &Resource) -> bool {
@@ -214,14 +215,14 @@ impl View {
     }
 
     /// The objects of any resource that name an owner by its uid.
-    pub fn dependents<'a>(&'a self, resource: &Resource, uid: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + 'a {
+    pub fn dependents<'a>(&'a self, resource: &Resource, uid: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + use<'a> {
         let cache = self.caches.get(resource);
         let names = cache.and_then(|c| c.by_owner.get(uid)).into_iter().flatten();
         names.filter_map(move |name| cache?.informer.get(name))
     }
 
     /// The objects of any resource in a namespace.
-    pub fn items_in<'a>(&'a self, resource: &Resource, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + 'a {
+    pub fn items_in<'a>(&'a self, resource: &Resource, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Item<Entry>>> + use<'a> {
         self.caches.get(resource).into_iter().flat_map(move |c| c.informer.in_namespace(namespace))
     }
 }
