@@ -158,7 +158,7 @@ impl<'a> Parser<'a> {
                 "package" => package = name,
                 "version" => version = GroupVersion::parse(name).ok_or_else(|| self.problem("not a group and version"))?,
                 "string" | "enum" => {
-                    let values = words.map(|w| w.trim_matches('"').to_owned()).collect();
+                    let values = enum_values(line.splitn(3, ' ').nth(2).unwrap_or_default());
                     let node = Node::String(Some(Named { go: format!("{}.{name}", version.version), values }));
                     self.add(format!("{}{name}", self.prefix), node);
                 }
@@ -271,6 +271,20 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// The values of an enum line; those with spaces, and the empty one, stand in quotes.
+fn enum_values(text: &str) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    for (i, part) in text.split('"').enumerate() {
+        if i % 2 == 1 {
+            values.push(part.into());
+        } else {
+            values.extend(part.split_ascii_whitespace().map(String::from));
+        }
+    }
+    values.sort();
+    values
+}
+
 fn spread(member: &Member, drafts: &BTreeMap<TypeId, &Draft>, into: &mut Vec<Field>) {
     match member {
         Member::Field(field) => into.push(field.clone()),
@@ -344,4 +358,41 @@ fn set_flag(field: &mut Field, flag: &str) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_tables_are_refused_with_the_place() {
+        for (text, want) in [
+            ("struct", "table t, line 1: a name is missing"),
+            ("table t\nstrict A", "table t, line 2: unknown word \"strict\""),
+            ("table t\nstruct A\n  a", "table t, line 3: a member's number is missing"),
+            ("table t\nstruct A\n  a 1 B", "table t, line 3: unknown type \"B\""),
+            ("table t\nstruct A\n  a 1 string shiny", "table t, line 3: unknown flag \"shiny\""),
+            ("table t\n  a 1 string", "table t, line 2: a member outside a struct"),
+        ] {
+            assert_eq!(Schema::parse(&[("t", text)]).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn enum_values_may_have_spaces() {
+        let schema = Schema::parse(&[("t", "table t\nversion v1\nenum A \"b c\" \"\" a")]).unwrap();
+        let Node::String(Some(named)) = schema.node(schema.lookup("t.A").unwrap()) else { panic!("a text type") };
+        assert_eq!((named.go.as_str(), named.values.as_slice()), ("v1.A", &["".to_owned(), "a".into(), "b c".into()][..]));
+    }
+
+    #[test]
+    fn recursive_and_inlined_types_are_read() {
+        let table = "table t\nversion v1\nstruct A kind\n  + 2 B\n  next 3 *A o\nstruct B\n  x 1 int32 o min=0";
+        let schema = Schema::parse(&[("t", table)]).unwrap();
+        let ty = schema.lookup("t.A").unwrap();
+        let value = schema.decode_json(ty, br#"{"x":1,"next":{"x":2}}"#).unwrap().value;
+        let bytes = schema.encode_protobuf(ty, &value);
+        assert_eq!(bytes, [0x12, 2, 8, 1, 0x1a, 4, 0x12, 2, 8, 2]);
+        assert_eq!(schema.decode_protobuf(ty, &bytes).unwrap(), value);
+    }
 }
