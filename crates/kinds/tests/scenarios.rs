@@ -263,6 +263,16 @@ fn bad_pods_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn label_keys_become_part_of_selectors() {
+    let pod = created(
+        "Pod",
+        "{metadata: {name: p, namespace: d, labels: {hash: abc}}, spec: {containers: [{name: a, image: x}], topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {hash: abc}}, matchLabelKeys: [hash, missing]}]}}",
+    );
+    let expressions = &pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"];
+    assert_eq!(*expressions, json!([{"key": "hash", "operator": "In", "values": ["abc"]}]));
+}
+
+#[test]
 fn signing_requests_name_their_signer_and_usages() {
     check_problems(
         "CertificateSigningRequest",
