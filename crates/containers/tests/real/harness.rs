@@ -217,7 +217,9 @@ async fn open(directory: &Path, cgroup: &str) -> LocalRuntime {
 }
 
 fn remove_below(directory: &Path) -> bool {
-    fs::read_dir(directory).into_iter().flatten().flatten().filter(|e| e.path().is_dir()).for_each(|e| drop(remove_below(&e.path())));
+    fs::read_dir(directory).into_iter().flatten().flatten().filter(|e| e.path().is_dir()).for_each(|e| {
+        remove_below(&e.path());
+    });
     fs::remove_dir(directory).is_ok()
 }
 
