@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use crate::Range;
 use crate::netlink::{nest, put, put_text, put_u32};
+use crate::service::Protocol;
 
 /// `NFT_REG32_00`: the first register; `Reg(1)` is the next.
 const FIRST: u32 = 8;
@@ -240,12 +241,13 @@ impl Rule {
         })
     }
 
-    /// Takes a key out of such a map.
-    pub(crate) fn forget(self, map: &str, key: Reg) -> Self {
+    /// Takes a key out of such a map. The kernel wants to be shown a value, and does not look at it.
+    pub(crate) fn forget(self, map: &str, key: Reg, value: Reg) -> Self {
         self.step("dynset", |out| {
             put_text(out, 1, map);
             put_u32(out, 3, 2);
             put_u32(out, 4, key.number());
+            put_u32(out, 5, value.number());
         })
     }
 
@@ -273,6 +275,18 @@ impl Rule {
     /// Gives the connection the address of the link it leaves by as source.
     pub(crate) fn masquerade(self) -> Self {
         self.step("masq", |_| {})
+    }
+
+    /// Refuses a TCP connection by resetting it.
+    pub(crate) fn reset(self) -> Self {
+        let tcp = self.step("meta", |out| {
+            put_u32(out, 1, Reg(0).number());
+            put_u32(out, 2, libc::NFT_META_L4PROTO as u32);
+        });
+        tcp.compare(true, &[Protocol::Tcp.number()], Reg(0)).step("reject", |out| {
+            put_u32(out, 1, libc::NFT_REJECT_TCP_RST as u32);
+            put(out, 2, &[0]);
+        })
     }
 
     /// Refuses with an ICMP message that the port is unreachable.

@@ -199,11 +199,13 @@ fn local_rules() -> Vec<Rule> {
 
 /// Refuses what was meant for a service without endpoints. Cluster IPs were translated by now, if there was one.
 fn refusing_rules(config: &ProxyConfig) -> Vec<Rule> {
-    vec![
-        Rule::default().when(Side::Destination, true, config.service_cidr).reject(),
-        Rule::default().destination(Reg(0)).when_in("no-endpoints", Reg(0)).reject(),
-        Rule::default().when_local(Side::Destination, true).protocol_port(Reg(0)).when_in("no-endpoint-ports", Reg(0)).reject(),
-    ]
+    let cases: [fn(&ProxyConfig) -> Rule; 3] = [
+        |config| Rule::default().when(Side::Destination, true, config.service_cidr),
+        |_| Rule::default().destination(Reg(0)).when_in("no-endpoints", Reg(0)),
+        |_| Rule::default().when_local(Side::Destination, true).protocol_port(Reg(0)).when_in("no-endpoint-ports", Reg(0)),
+    ];
+    // A process that is just connecting overlooks ICMP, hence the reset.
+    cases.iter().flat_map(|case| [case(config).reset(), case(config).reject()]).collect()
 }
 
 /// Gives connections a source to which answers find back through this node, where they would not.
@@ -262,7 +264,7 @@ fn balancing_rules(balance: &Balance) -> Vec<Rule> {
     // (id, client) in 4 and 5; (id, endpoint) in 6, 7 and 8.
     let client = |rule: Rule| rule.constant(balance.id, Reg(4)).address(Side::Source, Reg(5));
     let known = client(Rule::default()).map(AFFINITY.name, Reg(4), Reg(7)).constant(balance.id, Reg(6)).when_in("members", Reg(6));
-    let new = client(pick(Rule::default())).forget(AFFINITY.name, Reg(4));
+    let new = client(pick(Rule::default())).forget(AFFINITY.name, Reg(4), Reg(2));
     vec![
         known.remember(AFFINITY.name, Reg(4), Reg(7), seconds).to_endpoint(Reg(7)),
         new.remember(AFFINITY.name, Reg(4), Reg(2), seconds).to_endpoint(Reg(2)),
