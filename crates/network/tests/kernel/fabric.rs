@@ -9,7 +9,7 @@ use crate::lab::{Server, ask, ask_from, endpoint, inside, inventory, on_machine,
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 78, 0, 10), 80);
 
-fn fabric_config(dir: &Path) -> FabricConfig {
+pub(crate) fn fabric_config(dir: &Path) -> FabricConfig {
     FabricConfig {
         cluster_id: "fab".to_owned(),
         state_dir: dir.join("nodes"),
@@ -20,7 +20,7 @@ fn fabric_config(dir: &Path) -> FabricConfig {
 }
 
 /// The network of each node, as its agent would start it.
-fn networks(config: &FabricConfig, fabric: &Fabric, dir: &Path) -> Vec<Network> {
+pub(crate) fn networks(config: &FabricConfig, fabric: &Fabric, dir: &Path) -> Vec<Network> {
     let nodes = || fabric.nodes().iter().zip(&config.nodes);
     let peers: Vec<Peer> =
         nodes().map(|(node, (name, range))| Peer { node: name.clone(), pod_cidr: *range, address: node.address }).collect();
