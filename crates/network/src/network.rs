@@ -284,14 +284,14 @@ fn set_up_node(rtnl: &mut Rtnl, names: &Names, config: &NetworkConfig, gateway: 
     rtnl.run(requests)
 }
 
-/// Removes what an agent that was killed left half made, and forgets pods whose link did not survive (a reboot).
+/// Removes what an agent that was killed left half made, and forgets pods whose link or namespace did not survive (a reboot).
 fn sweep(rtnl: &mut Rtnl, ipam: &mut Ipam, names: &Names, pins: &Path) -> Result<(), Error> {
     let links: BTreeSet<String> =
         rtnl.links(&names.prefix())?.into_iter().filter(|link| names.is_pod_link(link)).map(|link| link.name).collect();
     let mut kept = BTreeSet::new();
     for (uid, address) in ipam.pods().clone() {
         let (pin, link) = (pins.join(&uid), names.pod_link(address));
-        if netns::is_pinned(&pin) && links.contains(&link) {
+        if links.contains(&link) && (netns::is_pinned(&pin) || pod::pin_again(rtnl, &pin, &link)?) {
             kept.extend([pin.into_os_string(), link.into()]);
         } else {
             ipam.release(&uid)?;

@@ -1,7 +1,9 @@
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use gantry_network::{Error, Network, Peer};
+use rustix::mount::{UnmountFlags, unmount};
 
 use crate::lab::{Server, ask, ask_from, config, inside, inventory, on_machine, start};
 
@@ -57,6 +59,27 @@ fn an_agent_that_comes_back_finds_its_pods_and_sweeps_what_was_half_made() {
         ask(&[&server], (a.addresses[0], 8080)).unwrap();
         let c = network.attach("pod-c").unwrap();
         ask_from(&c, &[&server], (a.addresses[0], 8080)).unwrap();
+        network.teardown().unwrap();
+    });
+}
+
+#[test]
+fn a_pod_that_lives_is_found_again_though_its_pin_is_gone_and_a_dead_one_is_not() {
+    on_machine(|dir| {
+        let network = start(dir);
+        let (live, dead) = (network.attach("live").unwrap(), network.attach("dead").unwrap());
+        let mut process = inside(&live.netns, || Command::new("sleep").arg("600").spawn().unwrap());
+        drop(network);
+        // As when the agent's mount namespace ended with it.
+        for pin in [&live.netns, &dead.netns] {
+            unmount(pin, UnmountFlags::DETACH).unwrap();
+        }
+        let network = start(dir);
+        assert_eq!(network.list(), ["live"]);
+        let server = Server::on(&network.attach("live").unwrap(), 8080);
+        ask(&[&server], (live.addresses[0], 8080)).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
         network.teardown().unwrap();
     });
 }
