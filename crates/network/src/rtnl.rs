@@ -240,8 +240,7 @@ impl Rtnl {
         });
         let mut found = None;
         let asked = self.netlink.ask(request, |_, body| found = body.get(16..).and_then(|rest| number(rest, libc::IFLA_LINK_NETNSID)));
-        asked.map_err(Error::kernel(format!("look for the link {link}")))?;
-        Ok(found)
+        tolerate_gone(asked.map_err(Error::kernel(format!("look for the link {link}")))).map(|()| found)
     }
 
     /// By which number the kernel knows the network namespace of a process; none for a process that is gone.
