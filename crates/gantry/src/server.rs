@@ -11,6 +11,7 @@ use gantry_pki::{Authority, Profile};
 use gantry_ports::disk::RealDisk;
 use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
 use gantry_reconcile::Runner;
+use gantry_scheduler::Scheduler;
 use gantry_store::log;
 use gantry_transport::{ServerTls, ServingCertificate, serve};
 
@@ -129,7 +130,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     Ok(ControlPlane { server, log })
 }
 
-/// Starts the controllers, each as its own service account.
+/// Starts the scheduler and the controllers, each as its own service account.
 fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) {
     let settings = gantry_controllers::Settings {
         resources: server.deletable_resources(),
@@ -141,6 +142,8 @@ fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) 
     };
     let reader: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-controller-manager", &[])));
     let writer = |name: &'static str| -> Arc<dyn Api> { Arc::new(server.client(User::service_account("kube-system", name))) };
+    let scheduler: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-scheduler", &[])));
+    Scheduler::start(&scheduler, world.clock.clone(), &world.tasks);
     Runner::start(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
 }
 
