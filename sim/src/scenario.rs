@@ -194,7 +194,14 @@ impl World {
             trace.line(format_args!("-- process died --"));
         }
         let before = self.process.store.durable_revision();
-        self.process = Process::start(&self.machinery)?;
+        self.process = match Process::start(&self.machinery) {
+            Err(_) if self.machinery.disk.is_dead() => {
+                trace.line(format_args!("-- power lost during recovery --"));
+                self.machinery.disk.crash(self.chance.u64());
+                Process::start(&self.machinery)?
+            }
+            started => started?,
+        };
         let after = self.process.store.durable_revision();
         if after < before {
             return Err(format!("revision {before} was visible and {after} is the last after the restart"));
