@@ -113,7 +113,7 @@ impl Process {
                 node_ports: 30000..=32767,
                 authority: String::new(),
             },
-            registry: Registry::builtin(),
+            registry: registry(),
             store: store.clone(),
             token_key,
             clock: held.clone(),
@@ -230,6 +230,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.tasks.shutdown();
     }
+}
+
+/// The built-in kinds, read once: they are the same for every process.
+fn registry() -> Registry {
+    static REGISTRY: OnceLock<Registry> = OnceLock::new();
+    REGISTRY.get_or_init(Registry::builtin).clone()
 }
 
 /// One key for all runs: it signs nothing here.
