@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod image;
 mod name;
+mod registry;
 mod store;
 mod unpack;
 
@@ -17,4 +18,5 @@ pub use digest::{BadDigest, Digest};
 pub use error::{Error, Result};
 pub use image::{Image, ImageSpec, User, resolve_user};
 pub use name::Reference;
+pub use registry::{Credentials, Registries};
 pub use store::{Collected, Store};
