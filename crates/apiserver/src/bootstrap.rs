@@ -38,6 +38,7 @@ impl Server {
             objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
         }
         objects.extend(self.own_service());
+        objects.push((SERVICES, "kube-system", self.dns_service()));
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
         objects.push((CONFIG_MAPS, "kube-public", authority));
         self.ensure_all(&client, objects).await
@@ -63,6 +64,15 @@ impl Server {
         let reachable = !advertised.ip().is_loopback();
         let own = [(SERVICES, "default", service), (ENDPOINTS, "default", endpoints), (ENDPOINT_SLICES, "default", slice)];
         own.into_iter().filter(|(resource, _, _)| reachable || resource.kind == "Service").collect()
+    }
+
+    /// The Service by which pods reach the cluster's DNS. Every node answers for itself, so it selects nothing.
+    fn dns_service(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
+            "spec": {"type": "ClusterIP", "clusterIP": self.services().dns().to_string(), "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}})
     }
 
     async fn ensure_all(&self, client: &impl Api, objects: Vec<(Resource, &str, Value)>) -> Result<(), Status> {
