@@ -4,7 +4,7 @@ mod victims;
 
 use std::time::Duration;
 
-use gantry_object::{ObjectName, Timestamp, Value};
+use gantry_object::{Timestamp, Value};
 use gantry_reconcile::{
     Action, Controller, Decision, DeleteOptions, Entry, EventKind, Key, Kind, Object, Preconditions, Read, View, controller_of, itself,
     merge_diff,
@@ -96,7 +96,13 @@ fn new_pod(set: &Object<ReplicaSet>) -> Action {
     metadata.insert("ownerReferences".into(), json!([meta.as_controller("apps/v1", "ReplicaSet")]));
     let spec = set.spec.template.get("spec").cloned().unwrap_or_else(|| json!({}));
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
-    Action::Create { resource: Pod::RESOURCE, name: ObjectName::new(&meta.namespace, ""), subresource: None, object }
+    Action::CreateFor {
+        owner: ReplicaSet::RESOURCE,
+        owner_name: set.name().clone(),
+        owner_uid: meta.uid.clone(),
+        resource: Pod::RESOURCE,
+        object,
+    }
 }
 
 /// `name-`, which a suffix of five characters completes; the server cuts what is too long.
