@@ -50,6 +50,7 @@ impl World {
         let mut link = |name: &str, to: &str| {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
             header.set_size(0);
             tar.append_link(&mut header, name, to).unwrap();
         };

@@ -299,7 +299,7 @@ impl Stage {
             }
         }
         let mut paths = json_words(&instruction.args).map_or_else(|| self.words(context, instruction), Ok)?;
-        paths.retain(|p| !(p.contains("<<") && !instruction.heredocs.is_empty()));
+        paths.retain(|p| !p.contains("<<") || instruction.heredocs.is_empty());
         let Some(target) = paths.pop().filter(|_| !paths.is_empty() || !instruction.heredocs.is_empty()) else {
             return Err(wrong("it takes sources and a destination".to_owned()));
         };
