@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use gantry_kinds::{Kind, Registry};
-use gantry_object::Status;
+use gantry_object::{Resource, Status};
 use gantry_pki::TokenKey;
 use gantry_ports::{Clock, Random, Tasks};
 use gantry_store::Store;
@@ -120,6 +120,19 @@ impl Server {
     /// The kinds it serves.
     pub(crate) fn kinds(&self) -> &[Arc<Kind>] {
         &self.0.kinds
+    }
+
+    /// Every resource whose objects can be listed and deleted, once each whatever groups serve it.
+    pub fn deletable_resources(&self) -> Vec<Resource> {
+        let can = |kind: &Kind, verb: &str| kind.verbs.iter().any(|v| v == verb);
+        let kinds = self.kinds().iter().filter(|k| k.stored() && !k.is_converted() && can(k, "list") && can(k, "delete"));
+        // Components name resources by static texts; these few live as long as the process.
+        let leak = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let resource = |k: &Arc<Kind>| {
+            let (group, version, plural, kind) = (leak(&k.group), leak(&k.version), leak(&k.plural), leak(&k.kind));
+            Resource { group, version, plural, kind, namespaced: k.namespaced }
+        };
+        kinds.map(resource).collect()
     }
 
     /// The kind of a resource.

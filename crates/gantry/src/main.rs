@@ -4,6 +4,7 @@ mod cli;
 mod data_dir;
 mod kubeconfig;
 mod server;
+mod signing;
 
 use std::process::ExitCode;
 

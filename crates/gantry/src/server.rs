@@ -4,21 +4,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_apiserver::{Config, Parts, Server};
+use gantry_apiserver::{Config, Parts, Server, User};
+use gantry_client::Api;
 use gantry_kinds::Registry;
-use gantry_pki::Profile;
+use gantry_pki::{Authority, Profile};
 use gantry_ports::disk::RealDisk;
 use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
+use gantry_reconcile::Runner;
+use gantry_scheduler::Scheduler;
 use gantry_store::log;
 use gantry_transport::{ServerTls, ServingCertificate, serve};
 
 use crate::cli::{Failure, ServerArgs};
 use crate::data_dir::{ClusterIdentity, DataDir, Keys};
 use crate::kubeconfig;
+use crate::signing::AuthoritySigner;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long certificates of this process last. They are made anew at every start and renewed while it runs.
 const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
+/// After how long a silent node counts as unreachable.
+const NODE_GRACE: Duration = Duration::from_secs(50);
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
 /// What every part of a process gets from outside.
@@ -106,6 +112,8 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     server.bootstrap().await.map_err(|e| Failure::act("making what every cluster has", e))?;
     let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
     serve(listener, tls, &world.tasks, Arc::new(server.clone()));
+    let authority = Arc::new(keys.authority);
+    start_controllers(world, &server, authority.clone());
     let clock = world.clock.clone();
     world.tasks.spawn(async move {
         loop {
@@ -115,11 +123,28 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     });
     let profile =
         Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
-    let admin = keys.authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
+    let admin = authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
     let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
     let url = format!("https://{advertised}");
-    dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, keys.authority.certificate_pem(), &admin).as_bytes())?;
+    dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, authority.certificate_pem(), &admin).as_bytes())?;
     Ok(ControlPlane { server, log })
+}
+
+/// Starts the scheduler and the controllers, each as its own service account.
+fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) {
+    let settings = gantry_controllers::Settings {
+        resources: server.deletable_resources(),
+        root_ca: authority.certificate_pem().into(),
+        signer: Arc::new(AuthoritySigner { authority, clock: world.clock.clone(), random: world.random.clone() }),
+        node_grace: NODE_GRACE,
+        started: world.clock.now(),
+        keep_finished_pods: 12_500,
+    };
+    let reader: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-controller-manager", &[])));
+    let writer = |name: &'static str| -> Arc<dyn Api> { Arc::new(server.client(User::service_account("kube-system", name))) };
+    let scheduler: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-scheduler", &[])));
+    Scheduler::start(&scheduler, world.clock.clone(), &world.tasks);
+    Runner::start(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
 }
 
 fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -> Result<ServingCertificate, Failure> {

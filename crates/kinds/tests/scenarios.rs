@@ -263,6 +263,29 @@ fn bad_pods_are_refused_in_upstreams_words() {
 }
 
 #[test]
+fn label_keys_become_part_of_selectors() {
+    let pod = created(
+        "Pod",
+        "{metadata: {name: p, namespace: d, labels: {hash: abc}}, spec: {containers: [{name: a, image: x}], topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {hash: abc}}, matchLabelKeys: [hash, missing]}]}}",
+    );
+    let expressions = &pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"];
+    assert_eq!(*expressions, json!([{"key": "hash", "operator": "In", "values": ["abc"]}]));
+}
+
+#[test]
+fn signing_requests_name_their_signer_and_usages() {
+    check_problems(
+        "CertificateSigningRequest",
+        "{metadata: {name: c}, spec: {request: AA==, signerName: kubelet, usages: [client auth, client auth, flying]}}",
+        &[
+            "spec.usages[2]: Unsupported value: \"flying\": supported values: \"any\", \"cert sign\", \"client auth\", \"code signing\", \"content commitment\", \"crl sign\", \"data encipherment\", \"decipher only\", \"digital signature\", \"email protection\", \"encipher only\", \"ipsec end system\", \"ipsec tunnel\", \"ipsec user\", \"key agreement\", \"key encipherment\", \"microsoft sgc\", \"netscape sgc\", \"ocsp signing\", \"s/mime\", \"server auth\", \"signing\", \"timestamping\"",
+            "spec.usages[1]: Duplicate value: \"client auth\"",
+            "spec.signerName: Invalid value: \"kubelet\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ],
+    );
+}
+
+#[test]
 fn reviews_ask_one_thing_about_somebody() {
     check_problems(
         "SubjectAccessReview",

@@ -19,8 +19,8 @@ pub struct CertificateRequest {
     pub dns_names: Vec<String>,
     /// The server addresses asked for.
     pub addresses: Vec<IpAddr>,
-    /// Whether it asks for other names: mail addresses, URIs.
-    pub other_names: bool,
+    /// Other names asked for: mail addresses, URIs.
+    pub other_names: Vec<String>,
 }
 
 /// Why a text is not a certificate request.
@@ -66,7 +66,7 @@ impl CertificateRequest {
                 match name {
                     GeneralName::DNSName(name) => parsed.dns_names.push((*name).into()),
                     GeneralName::IPAddress(bytes) => parsed.addresses.extend(address(bytes)),
-                    _ => parsed.other_names = true,
+                    other => parsed.other_names.push(other.to_string()),
                 }
             }
         }

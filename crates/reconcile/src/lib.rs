@@ -31,3 +31,6 @@ pub use view::{Entry, Kind, Object, View};
 pub use gantry_client::{
     Api, DeleteOptions, PatchType, Preconditions, Propagation, Request, Response, Verb, Watch, WatchEvent, WatchStream, queue,
 };
+
+pub use gantry_client::{Params, informer};
+pub use gantry_ports::{Clock, Tasks};

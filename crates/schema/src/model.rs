@@ -235,9 +235,4 @@ impl Schema {
             _ => None,
         }
     }
-
-    /// Every named type with its name, in order of names.
-    pub fn named_types(&self) -> impl Iterator<Item = (&str, TypeId)> {
-        self.names.iter().map(|(name, ty)| (name.as_str(), *ty))
-    }
 }

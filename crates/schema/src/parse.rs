@@ -79,6 +79,8 @@ struct Parser<'a> {
     schema: Schema,
     composites: BTreeMap<(char, TypeId), TypeId>,
     drafts: Vec<Draft>,
+    /// The current table's own types.
+    own: BTreeMap<&'a str, TypeId>,
     table: &'a str,
     prefix: String,
     line: usize,
@@ -94,6 +96,7 @@ impl Schema {
             schema: Schema::default(),
             composites: BTreeMap::new(),
             drafts: Vec::new(),
+            own: BTreeMap::new(),
             table: "",
             prefix: String::new(),
             line: 0,
@@ -101,12 +104,14 @@ impl Schema {
         for (name, make) in SCALARS {
             parser.add(name.to_owned(), make());
         }
+        let mut own = Vec::with_capacity(tables.len());
         for (name, text) in tables {
             parser.table = name;
             parser.declare(text)?;
+            own.push(std::mem::take(&mut parser.own));
         }
-        for (name, text) in tables {
-            parser.table = name;
+        for ((name, text), own) in tables.iter().zip(own) {
+            (parser.table, parser.own) = (name, own);
             parser.members(text)?;
         }
         parser.flatten();
@@ -128,6 +133,13 @@ impl<'a> Parser<'a> {
     fn add(&mut self, name: String, node: Node) -> TypeId {
         let ty = self.push(node);
         self.schema.names.insert(name, ty);
+        ty
+    }
+
+    /// Adds a type of the current table.
+    fn add_own(&mut self, name: &'a str, node: Node) -> TypeId {
+        let ty = self.add(format!("{}{name}", self.prefix), node);
+        self.own.insert(name, ty);
         ty
     }
 
@@ -158,9 +170,9 @@ impl<'a> Parser<'a> {
                 "package" => package = name,
                 "version" => version = GroupVersion::parse(name).ok_or_else(|| self.problem("not a group and version"))?,
                 "string" | "enum" => {
-                    let values = words.map(|w| w.trim_matches('"').to_owned()).collect();
+                    let values = enum_values(line.splitn(3, ' ').nth(2).unwrap_or_default());
                     let node = Node::String(Some(Named { go: format!("{}.{name}", version.version), values }));
-                    self.add(format!("{}{name}", self.prefix), node);
+                    self.add_own(name, node);
                 }
                 "struct" => {
                     let flag = words.next();
@@ -169,7 +181,7 @@ impl<'a> Parser<'a> {
                     let openapi = format!("{package}.{name}");
                     let node =
                         Node::Struct(Struct { go, openapi, gvk: gvk.clone(), fields: Vec::new(), by_name: Vec::new(), wire: Vec::new() });
-                    let ty = self.add(format!("{}{name}", self.prefix), node);
+                    let ty = self.add_own(name, node);
                     if let Some(gvk) = gvk {
                         self.schema.kinds.insert(gvk, ty);
                     }
@@ -190,11 +202,9 @@ impl<'a> Parser<'a> {
                 let member = self.member(first, words)?;
                 let Some(draft) = self.drafts.last_mut() else { return Err(self.problem("a member outside a struct")) };
                 draft.members.push(member);
-            } else if first == "table" {
-                self.prefix = format!("{}.", words.next().unwrap_or_default());
             } else if first == "struct" {
                 let name = words.next().unwrap_or_default();
-                let ty = self.schema.names[&format!("{}{name}", self.prefix)];
+                let ty = self.own[name];
                 let mut members = Vec::new();
                 if words.next().is_some() {
                     let string = self.schema.names["string"];
@@ -233,29 +243,29 @@ impl<'a> Parser<'a> {
             let item = self.type_of(item)?;
             return Ok(self.composite('w', item));
         }
-        let names = &self.schema.names;
-        let is_local = word.starts_with(|c: char| c.is_ascii_uppercase()) && !word.contains('.');
-        let local = if is_local { names.get(&format!("{}{word}", self.prefix)) } else { None };
-        let found = local.or_else(|| names.get(word));
+        let found = self.own.get(word).or_else(|| self.schema.names.get(word));
         found.copied().ok_or_else(|| self.problem(format!("unknown type {word:?}")))
     }
 
     /// Last pass: JSON members with inlined structs' members in place, protobuf members by number.
     fn flatten(&mut self) {
         let drafts = std::mem::take(&mut self.drafts);
-        let by_type: BTreeMap<TypeId, &Draft> = drafts.iter().map(|d| (d.ty, d)).collect();
-        for draft in &drafts {
+        let inlined = inlined_fields(&drafts);
+        for draft in drafts {
             let mut fields = Vec::with_capacity(draft.members.len());
             let mut wire = Vec::with_capacity(draft.members.len());
-            for member in &draft.members {
-                let (number, part) = match member {
+            for member in draft.members {
+                let (number, part) = match &member {
                     Member::Field(f) => (f.number, Part::Field(u16::try_from(fields.len()).expect("fewer members than 2^16"))),
                     Member::Inline(number, ty) => (*number, Part::Inline(*ty)),
                 };
                 if number > 0 {
                     wire.push(Wire { number, part });
                 }
-                spread(member, &by_type, &mut fields);
+                match member {
+                    Member::Field(field) => fields.push(field),
+                    Member::Inline(_, ty) => fields.extend(inlined.get(&ty).into_iter().flatten().cloned()),
+                }
             }
             wire.sort_by_key(|w| w.number);
             let mut by_name: Vec<u16> = (0..u16::try_from(fields.len()).expect("fewer members than 2^16")).collect();
@@ -269,6 +279,35 @@ impl<'a> Parser<'a> {
     fn node_mut(&mut self, ty: TypeId) -> &mut Node {
         &mut self.schema.nodes[ty.0 as usize]
     }
+}
+
+/// The values of an enum line; those with spaces, and the empty one, stand in quotes.
+fn enum_values(text: &str) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    for (i, part) in text.split('"').enumerate() {
+        if i % 2 == 1 {
+            values.push(part.into());
+        } else {
+            values.extend(part.split_ascii_whitespace().map(String::from));
+        }
+    }
+    values.sort();
+    values
+}
+
+/// The members of every struct that another one inlines, those it inlines itself included.
+fn inlined_fields(drafts: &[Draft]) -> BTreeMap<TypeId, Vec<Field>> {
+    let by_type: BTreeMap<TypeId, &Draft> = drafts.iter().map(|d| (d.ty, d)).collect();
+    let inlines = drafts.iter().flat_map(|d| &d.members).filter_map(|m| match m {
+        Member::Inline(_, ty) => Some(*ty),
+        Member::Field(_) => None,
+    });
+    let spread_out = |ty: TypeId| {
+        let mut fields = Vec::new();
+        by_type.get(&ty).into_iter().flat_map(|d| &d.members).for_each(|m| spread(m, &by_type, &mut fields));
+        (ty, fields)
+    };
+    inlines.map(spread_out).collect()
 }
 
 fn spread(member: &Member, drafts: &BTreeMap<TypeId, &Draft>, into: &mut Vec<Field>) {
@@ -344,4 +383,41 @@ fn set_flag(field: &mut Field, flag: &str) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_tables_are_refused_with_the_place() {
+        for (text, want) in [
+            ("struct", "table t, line 1: a name is missing"),
+            ("table t\nstrict A", "table t, line 2: unknown word \"strict\""),
+            ("table t\nstruct A\n  a", "table t, line 3: a member's number is missing"),
+            ("table t\nstruct A\n  a 1 B", "table t, line 3: unknown type \"B\""),
+            ("table t\nstruct A\n  a 1 string shiny", "table t, line 3: unknown flag \"shiny\""),
+            ("table t\n  a 1 string", "table t, line 2: a member outside a struct"),
+        ] {
+            assert_eq!(Schema::parse(&[("t", text)]).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn enum_values_may_have_spaces() {
+        let schema = Schema::parse(&[("t", "table t\nversion v1\nenum A \"b c\" \"\" a")]).unwrap();
+        let Node::String(Some(named)) = schema.node(schema.lookup("t.A").unwrap()) else { panic!("a text type") };
+        assert_eq!((named.go.as_str(), named.values.as_slice()), ("v1.A", &["".to_owned(), "a".into(), "b c".into()][..]));
+    }
+
+    #[test]
+    fn recursive_and_inlined_types_are_read() {
+        let table = "table t\nversion v1\nstruct A kind\n  + 2 B\n  next 3 *A o\nstruct B\n  x 1 int32 o min=0";
+        let schema = Schema::parse(&[("t", table)]).unwrap();
+        let ty = schema.lookup("t.A").unwrap();
+        let value = schema.decode_json(ty, br#"{"x":1,"next":{"x":2}}"#).unwrap().value;
+        let bytes = schema.encode_protobuf(ty, &value);
+        assert_eq!(bytes, [0x12, 2, 8, 1, 0x1a, 4, 0x12, 2, 8, 2]);
+        assert_eq!(schema.decode_protobuf(ty, &bytes).unwrap(), value);
+    }
 }

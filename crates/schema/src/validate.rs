@@ -64,6 +64,20 @@ impl Schema {
         }
     }
 
+    /// A text, or each text of a list, must be among its type's values.
+    fn check_allowed(&self, ty: TypeId, pointer: bool, value: &Value, path: &dyn Fn() -> Path, errors: &mut ErrorList) {
+        match (self.node(ty), value) {
+            (Node::List(item), Value::Array(items)) => {
+                items.iter().enumerate().for_each(|(i, v)| self.check_allowed(*item, true, v, &|| path().index(i), errors));
+            }
+            (Node::String(Some(named)), Value::String(text)) if !named.values.contains(text) && (!text.is_empty() || pointer) => {
+                let allowed: Vec<&str> = named.values.iter().map(String::as_str).filter(|v| !v.is_empty()).collect();
+                errors.push(Error::not_supported(&path(), text.as_str(), &allowed));
+            }
+            _ => {}
+        }
+    }
+
     fn check_field(&self, field: &Field, value: &Value, path: impl Fn() -> Path, errors: &mut ErrorList) {
         let empty = match value {
             Value::Null => true,
@@ -76,13 +90,8 @@ impl Schema {
             errors.push(Error::required(&path(), ""));
             return;
         }
-        if field.closed
-            && let (Node::String(Some(named)), Value::String(text)) = (self.node(field.ty), value)
-            && !named.values.contains(text)
-            && (!text.is_empty() || field.pointer)
-        {
-            let allowed: Vec<&str> = named.values.iter().map(String::as_str).filter(|v| !v.is_empty()).collect();
-            errors.push(Error::not_supported(&path(), text.as_str(), &allowed));
+        if field.closed {
+            self.check_allowed(field.ty, field.pointer, value, &path, errors);
         }
         check_limits(field, value, &path, errors);
         let must_be_given = matches!(field.form, Some(Form::NeededPort | Form::PortOrName | Form::EndpointIp));

@@ -59,15 +59,16 @@ fn decide(set: &Object<ReplicaSet>, view: &View, now: Timestamp) -> Decision {
         decision.actions = claimed.actions;
         return decision;
     }
-    let pods: Vec<Object<Pod>> = claimed.kept.into_iter().filter(|p| !p.is_finished() && !p.meta().is_deleting()).collect();
+    let mut pods: Vec<Object<Pod>> = claimed.kept.into_iter().filter(|p| !p.is_finished() && !p.meta().is_deleting()).collect();
     if !set.meta().is_deleting() {
-        decision.actions = scale(set, &pods, view, now);
+        decision.actions = scale(set, &mut pods, view, now);
     }
     update_status(set, &pods, now, &mut decision);
     decision
 }
 
-fn scale(set: &Object<ReplicaSet>, pods: &[Object<Pod>], view: &View, now: Timestamp) -> Vec<Action> {
+/// Makes what is missing, or deletes what is too much, and takes that out of `pods`: the status, written after, must not tell of it.
+fn scale(set: &Object<ReplicaSet>, pods: &mut Vec<Object<Pod>>, view: &View, now: Timestamp) -> Vec<Action> {
     let wanted = usize::try_from(set.replicas()).unwrap_or(0);
     if pods.len() <= wanted {
         let missing = (wanted - pods.len()).min(BURST);
@@ -75,6 +76,7 @@ fn scale(set: &Object<ReplicaSet>, pods: &[Object<Pod>], view: &View, now: Times
     }
     let excess = (pods.len() - wanted).min(BURST);
     let victims = victims::choose(set, pods, excess, view, now);
+    pods.retain(|p| !victims.iter().any(|v| v.name() == p.name()));
     let names = victims.iter().map(|p| p.name().name.clone());
     let events = names.map(|name| event(set, EventKind::Normal, "SuccessfulDelete", format!("Deleted pod: {name}")));
     victims.iter().map(delete_pod).chain(events).collect()

@@ -48,8 +48,9 @@ fn keep_conditions(new: &mut Value, old: &Value, kind: &str) {
 
 fn validate(csr: &Value, errors: &mut ErrorList) {
     let spec = Path::new("spec");
-    if tree::items(csr, "/spec/usages").is_empty() {
-        errors.push(Error::required(&spec.child("usages"), ""));
+    let usages = tree::items(csr, "/spec/usages");
+    for (i, usage) in usages.iter().enumerate().filter(|(i, u)| usages[..*i].contains(u)) {
+        errors.push(Error::duplicate(&spec.child("usages").index(i), usage.clone()));
     }
     if tree::text(csr, "/spec/request").is_empty() {
         errors.push(Error::invalid(&spec.child("request"), "", "PEM block type must be CERTIFICATE REQUEST"));

@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod config;
 mod event;
+mod label_keys;
 mod pod;
 mod qos;
 mod review;

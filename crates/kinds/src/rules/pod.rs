@@ -3,12 +3,13 @@
 use gantry_object::{Quantity, Value};
 use serde_json::json;
 
-use crate::rules::{Generation, PLAIN, Rules, qos};
+use crate::rules::{Generation, PLAIN, Rules, label_keys, qos};
 use crate::{tree, validate};
 
 pub(crate) const POD: Rules = Rules {
     defaults: default_pod,
     create: |pod| {
+        label_keys::into_selectors(pod);
         let class = qos::class(pod);
         let gated = !tree::items(pod, "/spec/schedulingGates").is_empty();
         let status = tree::object_mut(pod, "status");
