@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod archive;
+mod build;
 mod digest;
 mod document;
 mod error;
@@ -14,6 +15,7 @@ mod registry;
 mod store;
 mod unpack;
 
+pub use build::{BuildOptions, Builder, Runner};
 pub use digest::{BadDigest, Digest};
 pub use error::{Error, Result};
 pub use image::{Image, ImageSpec, User, resolve_user};

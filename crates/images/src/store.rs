@@ -184,7 +184,7 @@ impl Store {
     }
 
     /// Unpacks what isn't yet, several at once, and puts each in its place only when all below it are there.
-    fn unpack_all(&self, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<()> {
+    pub(crate) fn unpack_all(&self, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<()> {
         let chains = chain_ids(diff_ids);
         let missing: Vec<usize> = (0..layers.len()).filter(|i| !self.snapshot_path(&chains[*i]).exists()).collect();
         if missing.is_empty() {
@@ -305,8 +305,12 @@ impl Store {
     }
 
     fn image(&self, manifest: &Digest) -> Result<Image> {
-        let names: Vec<_> = self.records::<Named>("names")?.into_iter().map(|(_, n)| n).filter(|n| n.manifest == *manifest).collect();
-        Image::new(manifest, &self.parse("manifest", manifest)?, &names)
+        Image::new(manifest, &self.parse("manifest", manifest)?, &self.names_of(manifest)?)
+    }
+
+    /// All names that mean this image.
+    pub(crate) fn names_of(&self, manifest: &Digest) -> Result<Vec<Named>> {
+        Ok(self.records::<Named>("names")?.into_iter().map(|(_, n)| n).filter(|n| n.manifest == *manifest).collect())
     }
 
     /// What running an image takes. Its directories are there, unless the store was damaged; they stay while the image
