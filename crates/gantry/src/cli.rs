@@ -20,7 +20,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a cluster in the background and wait until it is ready.
-    #[command(after_help = "Examples:\n  gantry up\n  gantry up --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get nodes")]
+    #[command(
+        after_help = "Examples:\n  gantry up\n  gantry up --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get nodes"
+    )]
     Up(UpArgs),
     /// Stop a cluster and take away everything it has on this host.
     #[command(after_help = "Examples:\n  gantry down\n  gantry down --purge --data-dir /tmp/c1")]
@@ -29,7 +31,9 @@ enum Command {
     #[command(after_help = "Examples:\n  gantry status\n  gantry status -o json --data-dir /tmp/c1")]
     Status(StatusArgs),
     /// Run the control plane alone, in the foreground.
-    #[command(after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces")]
+    #[command(
+        after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces"
+    )]
     Server(ServerArgs),
     /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use gantry_containers::{LocalRuntime, Runtime};
 use gantry_network::Network;
 use gantry_ports::{Clock, RealClock};
 use rustix::mount::UnmountFlags;
-use rustix::process::{Pid, Signal, kill_process, pidfd_open, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::cli::{DownArgs, Failure};
 use crate::daemon;

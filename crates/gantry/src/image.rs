@@ -114,7 +114,9 @@ pub(crate) fn run(command: ImageCommand) -> Result<(), Failure> {
             ImageCommand::Build(args) => build(&args).await,
             ImageCommand::Import(args) => import(&args),
             ImageCommand::Pull(args) => pull(&args).await,
-            ImageCommand::Export(args) => open(&args.cluster)?.export(&args.name, &args.file).map_err(failed(format!("exporting {}", args.name))),
+            ImageCommand::Export(args) => {
+                open(&args.cluster)?.export(&args.name, &args.file).map_err(failed(format!("exporting {}", args.name)))
+            }
             ImageCommand::Ls(args) => list(&args),
             ImageCommand::Rm(args) => open(&args.cluster)?.remove(&args.name).map_err(failed(format!("removing {}", args.name))),
         }
@@ -189,7 +191,10 @@ async fn pull(args: &NameArgs) -> Result<(), Failure> {
 fn list(args: &ListArgs) -> Result<(), Failure> {
     let images = open(&args.cluster)?.list().map_err(failed("listing images"))?;
     if args.output == "json" {
-        let all: Vec<_> = images.iter().map(|i| json!({"id": i.id.to_string(), "names": i.names.iter().map(ToString::to_string).collect::<Vec<_>>(), "size": i.size})).collect();
+        let all: Vec<_> = images
+            .iter()
+            .map(|i| json!({"id": i.id.to_string(), "names": i.names.iter().map(ToString::to_string).collect::<Vec<_>>(), "size": i.size}))
+            .collect();
         println!("{:#}", json!(all));
         return Ok(());
     }

@@ -76,7 +76,12 @@ fn print_text(status: &Value) {
     println!("kubeconfig {}", text("kubeconfig"));
     for process in status["processes"].as_array().into_iter().flatten() {
         let what = process["id"].as_str().or(process["sandbox"].as_str()).unwrap_or("");
-        println!("{:>8}  {:<10} {:<16} {what}", process["pid"], process["role"].as_str().unwrap_or(""), process["node"].as_str().unwrap_or(""));
+        println!(
+            "{:>8}  {:<10} {:<16} {what}",
+            process["pid"],
+            process["role"].as_str().unwrap_or(""),
+            process["node"].as_str().unwrap_or("")
+        );
     }
 }
 

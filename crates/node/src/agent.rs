@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::config::AgentConfig;
 use crate::registration;
-use crate::traffic;
 use crate::shared::{Images, PODS, PodNetwork, Shared, Traffic};
+use crate::traffic;
 use crate::worker::{Message, Worker};
 
 /// How often the whole node status is told, when nothing in it changed.
@@ -209,7 +209,8 @@ fn clean_up(network: &dyn PodNetwork, root: &std::path::Path, known: &BTreeSet<S
     }
     for entry in std::fs::read_dir(root.join("pods")).into_iter().flatten().flatten() {
         if !known.contains(&*entry.file_name().to_string_lossy()) {
-            let removed = gantry_volumes::remove_volumes(&entry.path().join("volumes")).and_then(|()| std::fs::remove_dir_all(entry.path()));
+            let removed =
+                gantry_volumes::remove_volumes(&entry.path().join("volumes")).and_then(|()| std::fs::remove_dir_all(entry.path()));
             if let Err(error) = removed {
                 tracing::warn!(%error, path = %entry.path().display(), "removing a pod's directory");
             }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gantry_containers::{
-    ContainerConfig, Mount, MountKind, NetworkNamespace, PidNamespace, Propagation, Resources, Rootfs, SandboxConfig, Seccomp, SecurityContext,
-    StdioConfig,
+    ContainerConfig, Mount, MountKind, NetworkNamespace, PidNamespace, Propagation, Resources, Rootfs, SandboxConfig, Seccomp,
+    SecurityContext, StdioConfig,
 };
 use gantry_images::{ImageSpec, User};
 use gantry_object::Quantity;
@@ -311,11 +311,17 @@ mod tests {
 
     #[test]
     fn users_come_from_the_container_then_the_pod_then_the_image() {
-        let pod = |context: serde_json::Value| serde_json::from_value::<Pod>(json!({"spec": {"containers": [], "securityContext": context}})).unwrap();
-        let container = |context: serde_json::Value| serde_json::from_value::<Container>(json!({"name": "c", "securityContext": context})).unwrap();
+        let pod = |context: serde_json::Value| {
+            serde_json::from_value::<Pod>(json!({"spec": {"containers": [], "securityContext": context}})).unwrap()
+        };
+        let container =
+            |context: serde_json::Value| serde_json::from_value::<Container>(json!({"name": "c", "securityContext": context})).unwrap();
         let image = User { uid: 7, gid: 8, groups: vec![9] };
         assert_eq!(user(&pod(json!({})), &container(json!({})), &image), Ok((7, 8, vec![9])));
-        assert_eq!(user(&pod(json!({"runAsUser": 1, "fsGroup": 5, "supplementalGroups": [4]})), &container(json!({})), &image), Ok((1, 0, vec![4, 5])));
+        assert_eq!(
+            user(&pod(json!({"runAsUser": 1, "fsGroup": 5, "supplementalGroups": [4]})), &container(json!({})), &image),
+            Ok((1, 0, vec![4, 5]))
+        );
         assert_eq!(user(&pod(json!({"runAsUser": 1})), &container(json!({"runAsUser": 2, "runAsGroup": 3})), &image), Ok((2, 3, vec![])));
         assert!(user(&pod(json!({"runAsNonRoot": true})), &container(json!({})), &User::default()).is_err());
     }

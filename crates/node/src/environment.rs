@@ -83,7 +83,13 @@ fn secret(fetched: &Fetched, name: &str, optional: bool) -> Result<BTreeMap<Stri
     }
 }
 
-fn from_source(pod: &Pod, container: &Container, variable: &EnvVar, facts: &Facts, fetched: &Fetched) -> Result<Option<String>, EnvironmentError> {
+fn from_source(
+    pod: &Pod,
+    container: &Container,
+    variable: &EnvVar,
+    facts: &Facts,
+    fetched: &Fetched,
+) -> Result<Option<String>, EnvironmentError> {
     let Some(source) = &variable.value_from else { return Ok(None) };
     let key_missing = |key: &str, kind: &str, name: &str| {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("");
@@ -183,7 +189,9 @@ mod tests {
     #[test]
     fn variables_are_expanded_where_they_are_known() {
         let known = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        for (text, expanded) in [("$(A)", "1"), ("x$(A)y$(B)", "x1y$(B)"), ("$$(A)", "$(A)"), ("$A $", "$A $"), ("$(A", "$(A"), ("$$$(A)", "$1")] {
+        for (text, expanded) in
+            [("$(A)", "1"), ("x$(A)y$(B)", "x1y$(B)"), ("$$(A)", "$(A)"), ("$A $", "$A $"), ("$(A", "$(A"), ("$$$(A)", "$1")]
+        {
             assert_eq!(expand(text, &known), expanded, "{text}");
         }
     }

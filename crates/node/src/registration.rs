@@ -46,7 +46,8 @@ fn status(config: &AgentConfig, now: Timestamp, ready: bool, before: Option<&Val
     let condition = |kind: &str, holds: bool, reason: &str, message: &str| {
         let status = if holds { "True" } else { "False" };
         let told = before.and_then(|b| b["status"]["conditions"].as_array()).into_iter().flatten();
-        let since = told.into_iter().find(|c| c["type"] == kind && c["status"] == status).map_or(json!(now), |c| c["lastTransitionTime"].clone());
+        let since =
+            told.into_iter().find(|c| c["type"] == kind && c["status"] == status).map_or(json!(now), |c| c["lastTransitionTime"].clone());
         json!({"type": kind, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": since})
     };
     let capacity = capacity(config);
@@ -94,9 +95,7 @@ pub async fn join(api: &Arc<dyn Api>, config: &AgentConfig, now: Timestamp) -> R
 pub(crate) async fn register(shared: &Shared) -> Result<(), Status> {
     let (name, now) = (&shared.config.node_name, shared.now());
     let current = match shared.api.call(Request::get(NODES, "", name)).await {
-        Err(status) if status.is_not_found() => {
-            shared.api.call(Request::create(NODES, "", &node(&shared.config, now))).await?.object()?
-        }
+        Err(status) if status.is_not_found() => shared.api.call(Request::create(NODES, "", &node(&shared.config, now))).await?.object()?,
         other => other?.object()?,
     };
     let current: Value = current.decode().map_err(Status::internal)?;

@@ -190,7 +190,12 @@ impl Shared {
         Ok(fetched)
     }
 
-    async fn get_optional<T: serde::de::DeserializeOwned>(&self, resource: Resource, namespace: &str, name: &str) -> Result<Option<T>, Status> {
+    async fn get_optional<T: serde::de::DeserializeOwned>(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, Status> {
         match self.api.call(Request::get(resource, namespace, name)).await {
             Ok(response) => response.object()?.decode().map(Some).map_err(Status::internal),
             Err(status) if status.is_not_found() => Ok(None),

@@ -133,7 +133,9 @@ impl Steps {
 
     /// Pulls the image if need be, makes the container, starts it and runs its hook.
     pub(crate) async fn start_container(&self, name: &str, attempt: u32) -> Result<(), Waiting> {
-        let Some(container) = find_container(&self.pod, name) else { return Err(self.waiting("CreateContainerConfigError", "no such container")) };
+        let Some(container) = find_container(&self.pod, name) else {
+            return Err(self.waiting("CreateContainerConfigError", "no such container"));
+        };
         let image = self.image(container).await?;
         let config = self.container_config(container, attempt, &image).await;
         let config = match config {

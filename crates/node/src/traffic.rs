@@ -125,7 +125,8 @@ async fn keep_up(shared: Arc<Shared>, heard: Arc<Mutex<Heard>>, news: Arc<Notify
                 continue;
             }
             let changed = std::mem::take(&mut heard.changed);
-            let changes: Vec<_> = changed.into_iter().map(|key| (heard.services.get(&key).cloned(), endpoints(&heard, &key), key)).collect();
+            let changes: Vec<_> =
+                changed.into_iter().map(|key| (heard.services.get(&key).cloned(), endpoints(&heard, &key), key)).collect();
             let peers = std::mem::take(&mut heard.nodes_changed).then(|| peers(&heard.nodes, &shared.config.node_name));
             (changes, peers)
         };
@@ -160,7 +161,8 @@ async fn keep_up(shared: Arc<Shared>, heard: Arc<Mutex<Heard>>, news: Arc<Notify
             tracing::warn!(why, "leading traffic");
             heard.lock().expect("nothing panics while it holds this lock").nodes_changed = true;
             shared.clock.sleep(AGAIN).await;
-            let everything: BTreeSet<Key> = heard.lock().expect("nothing panics while it holds this lock").services.keys().cloned().collect();
+            let everything: BTreeSet<Key> =
+                heard.lock().expect("nothing panics while it holds this lock").services.keys().cloned().collect();
             heard.lock().expect("nothing panics while it holds this lock").changed.extend(everything);
             news.notify_one();
         }
@@ -241,7 +243,8 @@ fn spec(namespace: &str, name: &str, service: &Value) -> ServiceSpec {
     let mut external_ips = ips(&spec["externalIPs"]);
     let ingress = service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten();
     external_ips.extend(ingress.filter_map(|i| i["ip"].as_str()?.parse::<Ipv4Addr>().ok()));
-    let affinity = (spec["sessionAffinity"] == "ClientIP").then(|| spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_u64().unwrap_or(10_800) as u32);
+    let affinity = (spec["sessionAffinity"] == "ClientIP")
+        .then(|| spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].as_u64().unwrap_or(10_800) as u32);
     ServiceSpec {
         namespace: namespace.into(),
         name: name.into(),

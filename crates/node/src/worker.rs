@@ -331,7 +331,8 @@ impl Worker {
             // The others wait until the container has started.
             let waits_for_startup = kind != ProbeKind::Startup && container.startup_probe.is_some();
             tasks.push(self.shared.tasks.spawn(async move {
-                let seconds = |s: Option<i32>, least: i32, default: i32| Duration::from_secs(s.unwrap_or(default).max(least).unsigned_abs().into());
+                let seconds =
+                    |s: Option<i32>, least: i32, default: i32| Duration::from_secs(s.unwrap_or(default).max(least).unsigned_abs().into());
                 let shared = steps.shared.clone();
                 if waits_for_startup {
                     let startup = container.startup_probe.clone().unwrap_or_default();
