@@ -54,7 +54,8 @@ impl Store {
     /// Blocks; run it where blocking is fine.
     ///
     /// # Errors
-    /// `Refused` and `WrongDigest` for archives that are damaged or would do harm; nothing of them is kept.
+    /// `Refused` and `WrongDigest` for archives that are damaged or would do harm. They get no name, and what of them
+    /// came into the store goes with the next collection.
     pub fn import(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Reference>> {
         let _adding = self.adding()?;
         match recognise(path)? {

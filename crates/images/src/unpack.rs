@@ -322,3 +322,46 @@ pub(crate) fn settle_implied(directory: &Path, implied: &[PathBuf], lower: &[Pat
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A small tar with every kind of entry.
+    fn sample() -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, kind) in
+            [("d/", EntryType::Directory), ("d/f", EntryType::Regular), ("d/.wh.x", EntryType::Regular), ("p", EntryType::Fifo)]
+        {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_mode(0o700);
+            header.set_size(if path == "d/f" { 5 } else { 0 });
+            builder.append_data(&mut header, path, if path == "d/f" { &b"hello"[..] } else { b"" }).unwrap();
+        }
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_mode(0o777);
+        header.set_size(0);
+        builder.append_link(&mut header, "l", "/tmp").unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn a_spoilt_layer_stays_in_its_directory(at in 0_usize..3000, with in proptest::num::u8::ANY, cut in 0_usize..6000) {
+            let mut bytes = sample();
+            let length = bytes.len();
+            bytes[at % length] = with;
+            bytes.truncate(cut.max(1));
+            let outer = tempfile::tempdir().unwrap();
+            let inner = outer.path().join("inner");
+            std::fs::create_dir(&inner).unwrap();
+            let _ = unpack(bytes.as_slice(), &inner);
+            prop_assert_eq!(std::fs::read_dir(outer.path()).unwrap().count(), 1);
+        }
+    }
+}

@@ -253,3 +253,32 @@ fn needed(context: &Context<'_>, stages: &[Vec<Instruction>], target: usize) -> 
 pub(crate) fn history(instruction: &Instruction, empty_layer: bool) -> History {
     History { created: None, created_by: Some(format!("{} {}", instruction.name, instruction.args)), empty_layer }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{ignore, parse, words};
+
+    proptest! {
+        #[test]
+        fn whatever_is_given_is_read_or_refused(text in "(FROM|RUN|COPY|ENV|#|<<E|E|[ \\\\\n`$\\{}:\"'=-]|[a-z*?\\[\\]]){0,60}") {
+            if let Ok(file) = parse::parse(&text) {
+                for i in &file.instructions {
+                    prop_assert!(i.line >= 1 && i.line <= text.lines().count());
+                }
+            }
+            let _ = words::words(&text, '\\', &|n| Some(n.to_owned()));
+            let _ = words::expand(&text, '\\', &|_| None);
+            let (pattern, path) = text.split_at(text.len() / 2);
+            let _ = ignore::fits(pattern, path);
+        }
+
+        #[test]
+        fn text_without_anything_special_is_itself(word in "[a-zA-Z0-9_./:=-]{1,30}") {
+            prop_assert_eq!(words::words(&word, '\\', &|_| None).unwrap(), vec![word.clone()]);
+            prop_assert_eq!(words::expand(&word, '\\', &|_| None).unwrap(), word.clone());
+            prop_assert!(ignore::fits(&word, &word));
+        }
+    }
+}

@@ -144,4 +144,11 @@ mod tests {
             assert_eq!(read_answer(&message[..length], 7, A), None, "cut at {length}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_an_answer_or_not(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = read_answer(&bytes, 7, A);
+        }
+    }
 }
