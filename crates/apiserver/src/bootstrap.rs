@@ -37,6 +37,7 @@ impl Server {
             let Some(resource) = RBAC.iter().find(|r| role["kind"] == r.kind) else { continue };
             objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
         }
+        objects.push((RBAC[1], "", node_proxier()));
         objects.extend(self.own_service());
         objects.push((SERVICES, "kube-system", self.dns_service()));
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
@@ -83,6 +84,13 @@ impl Server {
         });
         join_all(each.collect()).await.into_iter().collect()
     }
+}
+
+/// Here a node's agent is its own service proxy: it follows services and endpoints under the node's identity.
+fn node_proxier() -> Value {
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "gantry:node-proxier"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]})
 }
 
 /// Creates an object, or brings the endpoints of this server up to date where they stand.
