@@ -109,6 +109,7 @@ pub(crate) fn boot(machinery: &Machinery, tasks: &Tasks) -> Result<(Server, Stor
             issuer: "https://sim".into(),
             advertised: SocketAddr::from(([10, 0, 0, 1], 6443)),
             service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),
+            pod_network: (Ipv4Addr::new(10, 244, 0, 0), 16),
             node_ports: 30000..=32767,
             authority: String::new(),
         },

@@ -195,21 +195,22 @@ impl Store {
         let mut file = File::open(&path).map_err(Error::path("open", &path))?;
         // A shorter file is no layer and found out later.
         let n = file.read(&mut head).map_err(Error::path("read", &path))?;
-        Ok(match &head[..n] {
-            [0x1f, 0x8b, ..] => LAYER_GZIP,
-            [0x28, 0xb5, 0x2f, 0xfd] => LAYER_ZSTD,
-            _ => LAYER,
-        })
+        Ok(compression(&head[..n]))
     }
 
     fn import_rootfs(&self, path: &Path, name: Option<&Reference>) -> Result<Vec<Reference>> {
         let name = name.ok_or_else(|| Error::refused(path.display().to_string(), "a root file system has no name in it; give it one"))?;
         let file = File::open(path).map_err(Error::path("open", path))?;
         let (digest, size) = self.add_blob(&path.display().to_string(), file, None)?;
-        let mut hashing = Hashing::new(open(path)?);
-        io::copy(&mut hashing, &mut io::sink()).map_err(damaged(path))?;
-        let (diff_id, ..) = hashing.finish();
-        let layer = Descriptor::new(self.layer_type(&digest)?, digest, size);
+        let kind = self.layer_type(&digest)?;
+        let diff_id = if kind == LAYER {
+            digest.clone()
+        } else {
+            let mut hashing = Hashing::new(open(path)?);
+            io::copy(&mut hashing, &mut io::sink()).map_err(damaged(path))?;
+            hashing.finish().0
+        };
+        let layer = Descriptor::new(kind, digest, size);
         let history = History { created: None, created_by: Some("gantry image import".to_owned()), empty_layer: false };
         let manifest = self.add_image(ImageConfig { history: vec![history], ..ImageConfig::default() }, vec![layer], vec![diff_id])?;
         self.complete(&manifest)?;
@@ -303,28 +304,61 @@ fn resolve(link: &Path, target: &Path) -> Result<PathBuf> {
 
 /// Tells by the names at the top what an archive is.
 fn recognise(path: &Path) -> Result<Kind> {
-    let (mut layout, mut index, mut docker) = (false, false, None);
-    let mut archive = Archive::new(open(path)?);
-    for entry in archive.entries().map_err(damaged(path))? {
-        let mut entry = entry.map_err(damaged(path))?;
+    let mut names = Names::default();
+    let mut file = File::open(path).map_err(Error::path("open", path))?;
+    let mut head = [0; 4];
+    let n = file.read(&mut head).map_err(Error::path("read", path))?;
+    io::Seek::rewind(&mut file).map_err(Error::path("read", path))?;
+    if compression(&head[..n]) == LAYER {
+        // Not compressed: what is in the files needn't be read.
+        for entry in Archive::new(file).entries_with_seek().map_err(damaged(path))? {
+            names.take(path, entry.map_err(damaged(path))?)?;
+        }
+    } else {
+        for entry in Archive::new(open(path)?).entries().map_err(damaged(path))? {
+            names.take(path, entry.map_err(damaged(path))?)?;
+        }
+    }
+    Ok(match (names.layout && names.index, names.docker) {
+        (true, _) => Kind::Oci,
+        (false, true) => Kind::Docker,
+        (false, false) => Kind::RootFs,
+    })
+}
+
+/// The kind of layer that begins so.
+fn compression(head: &[u8]) -> &'static str {
+    match head {
+        [0x1f, 0x8b, ..] => LAYER_GZIP,
+        [0x28, 0xb5, 0x2f, 0xfd] => LAYER_ZSTD,
+        _ => LAYER,
+    }
+}
+
+/// Which telling names an archive has.
+#[derive(Default)]
+struct Names {
+    layout: bool,
+    index: bool,
+    docker: bool,
+}
+
+impl Names {
+    fn take<R: Read>(&mut self, path: &Path, mut entry: tar::Entry<'_, R>) -> Result<()> {
         // Bad paths are refused by those who use them.
-        let Ok(name) = plain_path(&entry.path().map_err(damaged(path))?) else { continue };
+        let Ok(name) = plain_path(&entry.path().map_err(damaged(path))?) else { return Ok(()) };
         match name.to_str() {
-            Some("oci-layout") => layout = true,
-            Some("index.json") => index = true,
+            Some("oci-layout") => self.layout = true,
+            Some("index.json") => self.index = true,
             Some("manifest.json") if entry.size() <= LARGEST => {
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes).map_err(damaged(path))?;
-                docker = serde_json::from_slice::<Vec<DockerImage>>(&bytes).ok();
+                self.docker = serde_json::from_slice::<Vec<DockerImage>>(&bytes).is_ok();
             }
             _ => {}
         }
+        Ok(())
     }
-    Ok(match (layout && index, docker) {
-        (true, _) => Kind::Oci,
-        (false, Some(_)) => Kind::Docker,
-        (false, None) => Kind::RootFs,
-    })
 }
 
 /// The entry of an index for this machine.

@@ -51,6 +51,8 @@ pub(crate) fn enter(plan: &Plan<'_>) -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(Error::path("unshare mounts at", "/"))?;
 
+    // Device nodes and mount points get the modes that are given; the program's own mask is set later.
+    rustix::process::umask(Mode::empty());
     let root = root_mount(plan)?;
     let root = root.as_fd();
     kernel_mounts(root, plan, shm)?;

@@ -146,6 +146,14 @@ fn a_refusal_is_told_and_not_tried_for_every_pod() {
     let log = world.settle();
     assert_eq!(log.matches("event FailedCreate: Error creating: ").count(), 1, "{log}");
     assert!(world.list(Pod::RESOURCE).is_empty());
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    let conditions = |world: &World| world.get(ReplicaSet::RESOURCE, &name()).unwrap()["status"]["conditions"].clone();
+    assert_eq!((&conditions(&world)[0]["type"], &conditions(&world)[0]["reason"]), (&json!("ReplicaFailure"), &json!("FailedCreate")));
+    world.allow_all();
+    world.pass(Duration::from_secs(60));
+    world.settle();
+    assert_eq!((world.list(Pod::RESOURCE).len(), conditions(&world)), (50, Json::Null));
 }
 
 #[test]
