@@ -119,6 +119,7 @@ pub(crate) fn boot(machinery: &Machinery, tasks: &Tasks) -> Result<(Server, Stor
         clock,
         random,
         tasks: tasks.clone(),
+        nodes: None,
     });
     Ok((server, store, log))
 }

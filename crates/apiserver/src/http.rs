@@ -19,6 +19,7 @@ use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
+use crate::subresource::is_stream;
 use crate::user::{AUTHENTICATED, User};
 use crate::verbs::watch::WatchOptions;
 
@@ -159,6 +160,9 @@ impl Server {
         }
         check_verb(&call)?;
         self.authorize_call(&call, call.verb_name())?;
+        if is_stream(&call) {
+            return self.stream(&call, request, &query).await;
+        }
         let is_head = request.method() == http::Method::HEAD;
         call.body = read_body(request).await?;
         let answered = self.dispatch(call.clone()).await?;

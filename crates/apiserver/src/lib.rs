@@ -21,5 +21,5 @@ mod user;
 mod verbs;
 
 pub use in_process::LocalClient;
-pub use server::{Config, Parts, Server};
+pub use server::{Config, NodeAccess, Parts, Server};
 pub use user::User;

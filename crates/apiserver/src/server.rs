@@ -6,8 +6,9 @@ use std::sync::Arc;
 use gantry_kinds::{Kind, Registry};
 use gantry_object::{Resource, Status};
 use gantry_pki::TokenKey;
-use gantry_ports::{Clock, Random, Tasks};
+use gantry_ports::{Clock, Random, Sockets, Tasks};
 use gantry_store::Store;
+use gantry_transport::{ClientTls, HttpsClient, Target};
 
 use crate::authorize::Authorizer;
 use crate::call::{Answered, Call};
@@ -49,6 +50,16 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Runs watches.
     pub tasks: Tasks,
+    /// How nodes' own APIs are reached; without, logs and streams of containers cannot be had.
+    pub nodes: Option<NodeAccess>,
+}
+
+/// How nodes' own APIs are reached.
+pub struct NodeAccess {
+    /// How this server shows itself to them.
+    pub tls: ClientTls,
+    /// The network.
+    pub sockets: Arc<dyn Sockets>,
 }
 
 /// A Kubernetes API server. Cloning shares it; two in one process share nothing.
@@ -159,6 +170,12 @@ impl Server {
     pub(crate) fn authorize_call(&self, call: &Call, verb: &str) -> Result<(), Status> {
         let attributes = crate::authorize::Attributes::of(call, verb);
         self.authorizer().check(self.store(), &call.user, &attributes)
+    }
+
+    /// A client for a node's own API.
+    pub(crate) fn dial_node(&self, target: Target) -> Option<HttpsClient> {
+        let access = self.0.parts.nodes.as_ref()?;
+        Some(HttpsClient::new(target, access.tls.clone(), access.sockets.clone(), self.tasks().clone()))
     }
 
     /// A client that acts as this user, in this process. It skips TLS and sockets and nothing else.

@@ -10,6 +10,7 @@ use gantry_containers::{LocalConfig, LocalRuntime, Runtime};
 use gantry_dns::{Dns, DnsConfig};
 use gantry_images::{Registries, Store};
 use gantry_network::{Network, NetworkConfig, Range};
+use gantry_transport::{ServerTls, serve};
 use gantry_node::{Agent, AgentConfig, AgentParts, NodeNetwork, StoreImages, join};
 
 use crate::cli::Failure;
@@ -96,7 +97,8 @@ pub(crate) struct LocalNode {
 }
 
 /// Starts a node; returns when its agent has told the API that it is ready.
-pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn Api>) -> Result<LocalNode, Failure> {
+/// `tls` is how the node's own API shows itself.
+pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn Api>, tls: ServerTls) -> Result<LocalNode, Failure> {
     let mut config = AgentConfig {
         node_name: settings.name.clone(),
         root: settings.directory.join("kubelet"),
@@ -142,6 +144,9 @@ pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn A
         tasks: world.tasks.clone(),
     });
     let agent = agent.await.map_err(|e| Failure::act("starting the node's agent", e))?;
+    let listener = world.sockets.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port))).await;
+    let listener = listener.map_err(|e| Failure::act(format!("listening on the node's port {}", settings.port), e))?;
+    serve(listener, tls, &world.tasks, Arc::new(agent.clone()));
     Ok(LocalNode { agent, dns: address })
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_apiserver::{Config, Parts, Server, User};
+use gantry_apiserver::{Config, NodeAccess, Parts, Server, User};
 use gantry_client::Api;
 use gantry_kinds::Registry;
 use gantry_pki::{Authority, Profile};
@@ -13,7 +13,7 @@ use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, T
 use gantry_reconcile::Runner;
 use gantry_scheduler::Scheduler;
 use gantry_store::log;
-use gantry_transport::{ServerTls, ServingCertificate, serve};
+use gantry_transport::{ClientTls, ServerTls, ServingCertificate, serve};
 
 use crate::cli::{Failure, ServerArgs};
 use crate::daemon::Lock;
@@ -23,7 +23,7 @@ use crate::signing::AuthoritySigner;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long certificates of this process last. They are made anew at every start and renewed while it runs.
-const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
+pub(crate) const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
 /// After how long a silent node counts as unreachable.
 const NODE_GRACE: Duration = Duration::from_secs(50);
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
@@ -47,6 +47,7 @@ impl World {
 /// A control plane that runs.
 pub(crate) struct ControlPlane {
     pub(crate) server: Server,
+    pub(crate) authority: Arc<Authority>,
     log: log::LogStore,
 }
 
@@ -103,6 +104,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let advertised = SocketAddr::from((identity.advertise_address, identity.port));
     let serving = serving_certificate(world, identity, &keys)?;
     let (network, length) = (identity.service_cidr.network, identity.service_cidr.length);
+    let nodes = Some(node_access(world, &keys)?);
     let server = Server::new(Parts {
         config: Config {
             issuer: ISSUER.into(),
@@ -118,6 +120,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         clock: world.clock.clone(),
         random: world.random.clone(),
         tasks: world.tasks.clone(),
+        nodes,
     });
     server.bootstrap().await.map_err(|e| Failure::act("making what every cluster has", e))?;
     let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
@@ -137,7 +140,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
     let url = format!("https://127.0.0.1:{}", identity.port);
     dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, authority.certificate_pem(), &admin).as_bytes())?;
-    Ok(ControlPlane { server, log })
+    Ok(ControlPlane { server, authority, log })
 }
 
 /// Starts the scheduler and the controllers, each as its own service account.
@@ -155,6 +158,15 @@ fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) 
     let scheduler: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-scheduler", &[])));
     Scheduler::start(&scheduler, world.clock.clone(), &world.tasks);
     Runner::start(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
+}
+
+/// How the API server reaches nodes' own APIs: with a certificate that they know it by.
+fn node_access(world: &World, keys: &Keys) -> Result<NodeAccess, Failure> {
+    let profile = Profile { common_name: gantry_node::API_SERVER.into(), organization: "system:masters".into(), client: true, ..Profile::default() };
+    let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
+    let issued = issued.map_err(|e| Failure::act("issuing the API's client certificate", e))?;
+    let tls = ClientTls::new(keys.authority.certificate_pem(), Some(&issued)).map_err(|e| Failure::act("setting up TLS", e))?;
+    Ok(NodeAccess { tls, sockets: world.sockets.clone() })
 }
 
 fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -> Result<ServingCertificate, Failure> {

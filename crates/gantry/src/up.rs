@@ -7,12 +7,14 @@ use std::time::Duration;
 use gantry_apiserver::User;
 use gantry_client::{Api, Request};
 use gantry_object::{Resource, Value};
+use gantry_pki::{Authority, Profile};
 use gantry_ports::{Clock, RealClock};
+use gantry_transport::{ServerTls, ServingCertificate};
 
 use crate::cli::{Failure, UpArgs};
 use crate::daemon::{self, Lock};
 use crate::local_node::{self, NodeSettings};
-use crate::server::{self, World};
+use crate::server::{self, CERTIFICATE_LASTS, World};
 
 const NODES: Resource = Resource::cluster("", "v1", "nodes", "Node");
 const SERVICE_ACCOUNTS: Resource = Resource::namespaced("", "v1", "serviceaccounts", "ServiceAccount");
@@ -78,7 +80,8 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
         let control_plane = server::start(&world, &dir, &identity).await?;
         let settings = NodeSettings::of_host(&identity, &dir);
         let api: Arc<dyn Api> = Arc::new(control_plane.server.client(User::node(&settings.name)));
-        let node = local_node::start(&world, &settings, api).await?;
+        let tls = node_tls(&world, &settings, &control_plane.authority)?;
+        let node = local_node::start(&world, &settings, api, tls).await?;
         let admin: Arc<dyn Api> = Arc::new(control_plane.server.client(User::admin()));
         wait_until_ready(&world, &admin, std::slice::from_ref(&settings.name), node.dns).await?;
         tracing::info!(port = identity.port, pods = node.agent.pods().len(), "the cluster is ready");
@@ -87,6 +90,22 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
         control_plane.close();
         Ok(())
     })
+}
+
+/// How the node in this process shows itself: with a certificate of the cluster's own.
+fn node_tls(world: &World, settings: &NodeSettings, authority: &Authority) -> Result<ServerTls, Failure> {
+    let profile = Profile {
+        common_name: format!("system:node:{}", settings.name),
+        organization: "system:nodes".into(),
+        dns_names: vec![settings.name.clone()],
+        addresses: vec![settings.host_ip.into()],
+        server: true,
+        ..Profile::default()
+    };
+    let issued = authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
+    let issued = issued.map_err(|e| Failure::act("issuing the node's certificate", e))?;
+    let certificate = ServingCertificate::new(&issued).map_err(|e| Failure::act("taking up the node's certificate", e))?;
+    ServerTls::new(certificate, authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))
 }
 
 /// Waits until the nodes are ready, pods can be made, and DNS answers.
