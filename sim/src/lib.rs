@@ -13,5 +13,7 @@ mod scenario;
 #[cfg(test)]
 mod tests;
 mod trace;
+#[cfg(test)]
+mod whole;
 
 pub use scenario::{Failure, Report, run};

@@ -97,29 +97,37 @@ pub(crate) fn clock() -> SimulatedClock {
     SimulatedClock::at(Timestamp::from_seconds(1_700_000_000))
 }
 
+/// A server on a disk, without anything that works for it.
+pub(crate) fn boot(machinery: &Machinery, tasks: &Tasks) -> Result<(Server, Store, log::LogStore), String> {
+    let opened = log::open(Arc::new(machinery.disk.clone()), options());
+    let (store, log) = opened.map_err(|e| format!("the store does not open: {e}"))?;
+    let clock: Arc<dyn Clock> = Arc::new(machinery.clock.clone());
+    let random: Arc<dyn Random> = machinery.random.clone();
+    let token_key = TokenKey::load(token_key()?).map_err(|e| e.to_string())?;
+    let server = Server::new(Parts {
+        config: Config {
+            issuer: "https://sim".into(),
+            advertised: SocketAddr::from(([10, 0, 0, 1], 6443)),
+            service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),
+            pod_network: (Ipv4Addr::new(10, 244, 0, 0), 16),
+            node_ports: 30000..=32767,
+            authority: String::new(),
+        },
+        registry: registry(),
+        store: store.clone(),
+        token_key,
+        clock,
+        random,
+        tasks: tasks.clone(),
+    });
+    Ok((server, store, log))
+}
+
 impl Process {
     pub(crate) fn start(machinery: &Machinery) -> Result<Self, String> {
-        let opened = log::open(Arc::new(machinery.disk.clone()), options());
-        let (store, log) = opened.map_err(|e| format!("the store does not open: {e}"))?;
         let tasks = Tasks::on(tokio::runtime::Handle::current());
+        let (server, store, log) = boot(machinery, &tasks)?;
         let held: Arc<dyn Clock> = Arc::new(machinery.clock.clone());
-        let random: Arc<dyn Random> = machinery.random.clone();
-        let token_key = TokenKey::load(token_key()?).map_err(|e| e.to_string())?;
-        let server = Server::new(Parts {
-            config: Config {
-                issuer: "https://sim".into(),
-                advertised: SocketAddr::from(([10, 0, 0, 1], 6443)),
-                service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),
-                node_ports: 30000..=32767,
-                authority: String::new(),
-            },
-            registry: registry(),
-            store: store.clone(),
-            token_key,
-            clock: held.clone(),
-            random,
-            tasks: tasks.clone(),
-        });
         let fuse = Fuse::default();
         let client = |user: User| Mortal::client(Arc::new(server.client(user)), &fuse);
         let all: Vec<Arc<dyn Controller>> = vec![Arc::new(Deployments), Arc::new(ReplicaSets)];

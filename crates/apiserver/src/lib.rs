@@ -12,6 +12,7 @@ mod discovery;
 mod encode;
 mod http;
 mod in_process;
+mod node_ranges;
 mod path;
 mod server;
 mod services;

@@ -12,6 +12,7 @@ use gantry_store::Store;
 use crate::authorize::Authorizer;
 use crate::call::{Answered, Call};
 use crate::discovery::Discovery;
+use crate::node_ranges::NodeRanges;
 use crate::services::Allocator;
 use crate::user::User;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub advertised: SocketAddr,
     /// The addresses of Services: network and prefix length.
     pub service_network: (Ipv4Addr, u8),
+    /// The addresses of pods: network and prefix length. Each node gets a /24 of it.
+    pub pod_network: (Ipv4Addr, u8),
     /// The ports that NodePort Services may have.
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// The cluster authority's certificate in PEM.
@@ -57,6 +60,7 @@ struct Inner {
     kinds: Vec<Arc<Kind>>,
     authorizer: Authorizer,
     services: Allocator,
+    node_ranges: NodeRanges,
     discovery: Discovery,
 }
 
@@ -72,8 +76,9 @@ impl Server {
         let kinds: Vec<Arc<Kind>> = parts.registry.kinds().iter().cloned().map(Arc::new).collect();
         let authorizer = Authorizer::new(&parts.store);
         let services = Allocator::new(&parts.config, &parts.store);
+        let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let discovery = Discovery::new(&kinds);
-        Self(Arc::new(Inner { parts, kinds, authorizer, services, discovery }))
+        Self(Arc::new(Inner { parts, kinds, authorizer, services, node_ranges, discovery }))
     }
 
     /// What the operator decided.
@@ -111,6 +116,10 @@ impl Server {
 
     pub(crate) fn services(&self) -> &Allocator {
         &self.0.services
+    }
+
+    pub(crate) fn node_ranges(&self) -> &NodeRanges {
+        &self.0.node_ranges
     }
 
     pub(crate) fn discovery(&self) -> &Discovery {

@@ -16,6 +16,7 @@ use gantry_store::log;
 use gantry_transport::{ServerTls, ServingCertificate, serve};
 
 use crate::cli::{Failure, ServerArgs};
+use crate::daemon::Lock;
 use crate::data_dir::{ClusterIdentity, DataDir, Keys};
 use crate::kubeconfig;
 use crate::signing::AuthoritySigner;
@@ -49,6 +50,13 @@ pub(crate) struct ControlPlane {
     log: log::LogStore,
 }
 
+impl ControlPlane {
+    /// Refuses new writes; what was staged is still flushed.
+    pub(crate) fn close(&self) {
+        self.log.close();
+    }
+}
+
 /// Runs the control plane until the process is told to stop.
 pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -57,10 +65,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.cluster.open();
         let identity = dir.identity(args, &*world.random)?;
+        let _lock = Lock::take(&dir)?;
         let control_plane = start(&world, &dir, &identity).await?;
         tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
         stopped().await?;
-        control_plane.log.close();
+        control_plane.close();
         Ok(())
     })
 }
@@ -99,6 +108,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
             issuer: ISSUER.into(),
             advertised,
             service_network: (network, length),
+            pod_network: (identity.pod_cidr.network, identity.pod_cidr.length),
             node_ports: 30000..=32767,
             authority: keys.authority.certificate_pem().into(),
         },
@@ -125,7 +135,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
     let admin = authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
     let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
-    let url = format!("https://{advertised}");
+    let url = format!("https://127.0.0.1:{}", identity.port);
     dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, authority.certificate_pem(), &admin).as_bytes())?;
     Ok(ControlPlane { server, log })
 }

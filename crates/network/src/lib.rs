@@ -4,10 +4,19 @@
 //! [`Fabric`] puts several nodes on one machine, each in a network namespace. The kernel is programmed through netlink only.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod conntrack;
 mod error;
 mod fabric;
+mod ipam;
+mod names;
+mod netlink;
+mod netns;
 mod network;
+mod nft;
+mod pod;
+mod proxy;
 mod range;
+mod rtnl;
 mod service;
 
 pub use error::Error;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use gantry_containers::{
-    ContainerConfig, Mount, MountKind, NetworkNamespace, PidNamespace, Propagation, Resources, Rootfs, SandboxConfig, Seccomp, SecurityContext,
-    StdioConfig,
+    ContainerConfig, Mount, MountKind, NetworkNamespace, PidNamespace, Propagation, Resources, Rootfs, SandboxConfig, Seccomp,
+    SecurityContext, StdioConfig,
 };
 use gantry_images::{ImageSpec, User};
 use gantry_object::Quantity;
@@ -18,11 +18,11 @@ use crate::environment::expand;
 const PERIOD: i64 = 100_000;
 
 /// What must be known beside the pod itself.
-pub struct Surroundings<'a> {
+pub(crate) struct Surroundings<'a> {
     /// The pod's directory.
-    pub directory: &'a Path,
+    pub(crate) directory: &'a Path,
     /// Its volumes by name, as paths on the host.
-    pub volumes: &'a BTreeMap<String, PathBuf>,
+    pub(crate) volumes: &'a BTreeMap<String, PathBuf>,
 }
 
 fn milli(resources: &ResourceRequirements, limits: bool, what: &str) -> Option<i64> {
@@ -31,7 +31,7 @@ fn milli(resources: &ResourceRequirements, limits: bool, what: &str) -> Option<i
 }
 
 /// CPU and memory as a cgroup has them.
-pub fn resources(given: &ResourceRequirements) -> Resources {
+pub(crate) fn resources(given: &ResourceRequirements) -> Resources {
     let request = milli(given, false, "cpu").or_else(|| milli(given, true, "cpu")).unwrap_or(0);
     let shares = (request.max(0).unsigned_abs() * 1024 / 1000).clamp(2, 262_144);
     let limit = milli(given, true, "cpu").filter(|m| *m > 0);
@@ -67,7 +67,7 @@ fn oom_score(pod: &Pod, container: &Container, node_memory: i64) -> i32 {
 }
 
 /// The pod's shared surroundings. `network` is the namespace made for it, if it has one of its own.
-pub fn sandbox(config: &AgentConfig, pod: &Pod, network: Option<PathBuf>, log_directory: PathBuf) -> SandboxConfig {
+pub(crate) fn sandbox(config: &AgentConfig, pod: &Pod, network: Option<PathBuf>, log_directory: PathBuf) -> SandboxConfig {
     let (metadata, spec) = (&pod.metadata, pod.spec.clone().unwrap_or_default());
     let uid = metadata.uid.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
@@ -116,14 +116,14 @@ fn pod_resources(spec: &PodSpec) -> Resources {
 }
 
 /// The name a pod's containers see as their host's.
-pub fn hostname(pod: &Pod) -> String {
+pub(crate) fn hostname(pod: &Pod) -> String {
     let given = pod.spec.as_ref().and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
     let name = given.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
     name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
 /// Who a container runs as: what its security context says, then the pod's, then the image.
-pub fn user(pod: &Pod, container: &Container, image: &User) -> Result<(u32, u32, Vec<u32>), String> {
+pub(crate) fn user(pod: &Pod, container: &Container, image: &User) -> Result<(u32, u32, Vec<u32>), String> {
     let context = container.security_context.clone().unwrap_or_default();
     let pod_context = pod.spec.as_ref().and_then(|s| s.security_context.clone()).unwrap_or_default();
     let number = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
@@ -167,7 +167,7 @@ fn seccomp(pod: &Pod, container: &Container, directory: &Path) -> Result<Seccomp
 ///
 /// # Errors
 /// What its waiting state should say.
-pub fn container(
+pub(crate) fn container(
     config: &AgentConfig,
     pod: &Pod,
     container: &Container,
@@ -274,7 +274,7 @@ fn mounts(pod: &Pod, container: &Container, variables: &BTreeMap<String, String>
 }
 
 /// Where a container's last words are kept.
-pub fn termination_log(directory: &Path, container: &str) -> PathBuf {
+pub(crate) fn termination_log(directory: &Path, container: &str) -> PathBuf {
     directory.join("containers").join(container).join("termination-log")
 }
 
@@ -311,11 +311,17 @@ mod tests {
 
     #[test]
     fn users_come_from_the_container_then_the_pod_then_the_image() {
-        let pod = |context: serde_json::Value| serde_json::from_value::<Pod>(json!({"spec": {"containers": [], "securityContext": context}})).unwrap();
-        let container = |context: serde_json::Value| serde_json::from_value::<Container>(json!({"name": "c", "securityContext": context})).unwrap();
+        let pod = |context: serde_json::Value| {
+            serde_json::from_value::<Pod>(json!({"spec": {"containers": [], "securityContext": context}})).unwrap()
+        };
+        let container =
+            |context: serde_json::Value| serde_json::from_value::<Container>(json!({"name": "c", "securityContext": context})).unwrap();
         let image = User { uid: 7, gid: 8, groups: vec![9] };
         assert_eq!(user(&pod(json!({})), &container(json!({})), &image), Ok((7, 8, vec![9])));
-        assert_eq!(user(&pod(json!({"runAsUser": 1, "fsGroup": 5, "supplementalGroups": [4]})), &container(json!({})), &image), Ok((1, 0, vec![4, 5])));
+        assert_eq!(
+            user(&pod(json!({"runAsUser": 1, "fsGroup": 5, "supplementalGroups": [4]})), &container(json!({})), &image),
+            Ok((1, 0, vec![4, 5]))
+        );
         assert_eq!(user(&pod(json!({"runAsUser": 1})), &container(json!({"runAsUser": 2, "runAsGroup": 3})), &image), Ok((2, 3, vec![])));
         assert!(user(&pod(json!({"runAsNonRoot": true})), &container(json!({})), &User::default()).is_err());
     }

@@ -19,6 +19,8 @@ pub struct AgentConfig {
     pub host_ips: Vec<Ipv4Addr>,
     /// Where pods find DNS.
     pub cluster_dns: Ipv4Addr,
+    /// Where this node's own DNS listens.
+    pub dns_listener: Ipv4Addr,
     /// The cluster's domain.
     pub cluster_domain: String,
     /// The port of the node's own HTTPS API.

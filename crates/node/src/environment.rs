@@ -8,10 +8,10 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
 /// Why an environment cannot be made. The message is what the container's waiting state says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct EnvironmentError(String);
+pub(crate) struct EnvironmentError(String);
 
 /// What a container's environment needs fetched.
-pub fn needs(container: &Container) -> Vec<Need> {
+pub(crate) fn needs(container: &Container) -> Vec<Need> {
     let from = container.env_from.iter().flatten().flat_map(|source| {
         let map = source.config_map_ref.iter().map(|r| Need::ConfigMap(r.name.clone()));
         let secret = source.secret_ref.iter().map(|r| Need::Secret(r.name.clone()));
@@ -29,7 +29,7 @@ pub fn needs(container: &Container) -> Vec<Need> {
 ///
 /// # Errors
 /// When an object or key it must have is missing.
-pub fn environment(
+pub(crate) fn environment(
     pod: &Pod,
     container: &Container,
     base: BTreeMap<String, String>,
@@ -83,7 +83,13 @@ fn secret(fetched: &Fetched, name: &str, optional: bool) -> Result<BTreeMap<Stri
     }
 }
 
-fn from_source(pod: &Pod, container: &Container, variable: &EnvVar, facts: &Facts, fetched: &Fetched) -> Result<Option<String>, EnvironmentError> {
+fn from_source(
+    pod: &Pod,
+    container: &Container,
+    variable: &EnvVar,
+    facts: &Facts,
+    fetched: &Fetched,
+) -> Result<Option<String>, EnvironmentError> {
     let Some(source) = &variable.value_from else { return Ok(None) };
     let key_missing = |key: &str, kind: &str, name: &str| {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("");
@@ -114,7 +120,7 @@ fn from_source(pod: &Pod, container: &Container, variable: &EnvVar, facts: &Fact
 }
 
 /// Replaces `$(NAME)` by the value of a known variable; `$$` stands for `$`, and unknown names stay as they are.
-pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
+pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -140,7 +146,7 @@ pub fn expand(text: &str, variables: &BTreeMap<String, String>) -> String {
 
 /// One service as pods' environments tell it.
 #[derive(Clone, Debug)]
-pub struct ServiceLink {
+pub(crate) struct ServiceLink {
     /// Its name.
     pub name: String,
     /// Its cluster address.
@@ -150,7 +156,7 @@ pub struct ServiceLink {
 }
 
 /// The variables by which containers of old found services.
-pub fn service_variables(links: &[ServiceLink]) -> BTreeMap<String, String> {
+pub(crate) fn service_variables(links: &[ServiceLink]) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for link in links {
         let base = link.name.to_uppercase().replace('-', "_");
@@ -183,7 +189,9 @@ mod tests {
     #[test]
     fn variables_are_expanded_where_they_are_known() {
         let known = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
-        for (text, expanded) in [("$(A)", "1"), ("x$(A)y$(B)", "x1y$(B)"), ("$$(A)", "$(A)"), ("$A $", "$A $"), ("$(A", "$(A"), ("$$$(A)", "$1")] {
+        for (text, expanded) in
+            [("$(A)", "1"), ("x$(A)y$(B)", "x1y$(B)"), ("$$(A)", "$(A)"), ("$A $", "$A $"), ("$(A", "$(A"), ("$$$(A)", "$1")]
+        {
             assert_eq!(expand(text, &known), expanded, "{text}");
         }
     }

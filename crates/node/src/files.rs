@@ -101,7 +101,10 @@ mod tests {
     fn resolvers_follow_the_dns_policy() {
         let host = "nameserver 9.9.9.9\nsearch corp\noptions edns0\n";
         let of = |spec| render_resolv(&pod(spec), "10.96.0.10", "cluster.local", host);
-        assert_eq!(of(json!({"containers": []})), "nameserver 10.96.0.10\nsearch a.svc.cluster.local svc.cluster.local cluster.local corp\noptions ndots:5\n");
+        assert_eq!(
+            of(json!({"containers": []})),
+            "nameserver 10.96.0.10\nsearch a.svc.cluster.local svc.cluster.local cluster.local corp\noptions ndots:5\n"
+        );
         assert_eq!(of(json!({"containers": [], "dnsPolicy": "Default"})), "nameserver 9.9.9.9\nsearch corp\noptions edns0\n");
         let none = json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.2.3.4"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}]}});
         assert_eq!(of(none), "nameserver 1.2.3.4\nsearch x\noptions ndots:2\n");
@@ -109,7 +112,8 @@ mod tests {
 
     #[test]
     fn hosts_name_the_pod_and_its_aliases() {
-        let spec = json!({"containers": [], "hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.1.1.1", "hostnames": ["x", "y"]}]});
+        let spec =
+            json!({"containers": [], "hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.1.1.1", "hostnames": ["x", "y"]}]});
         let text = render_hosts(&pod(spec), &["10.0.0.2".into()], "cluster.local", "");
         assert!(text.contains("10.0.0.2\th.s.a.svc.cluster.local\th\n") && text.ends_with("1.1.1.1\tx\ty\n"), "{text}");
     }

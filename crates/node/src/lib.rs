@@ -17,9 +17,12 @@ mod probe;
 mod registration;
 mod shared;
 mod steps;
+mod traffic;
 mod worker;
 
 pub use agent::{Agent, AgentParts};
 pub use config::AgentConfig;
 pub use images::StoreImages;
-pub use shared::{ImageError, Images, PodLink, PodNetwork, ReadyImage};
+pub use registration::join;
+pub use shared::{ImageError, Images, PodLink, PodNetwork, ReadyImage, Traffic};
+pub use traffic::NodeNetwork;

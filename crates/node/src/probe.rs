@@ -151,7 +151,8 @@ async fn http_get(pod_ips: &[String], container: &Container, get: &HTTPGetAction
     let slash = if path.starts_with('/') { "" } else { "/" };
     let own = get.http_headers.iter().flatten();
     let host = own.clone().find(|h| h.name.eq_ignore_ascii_case("host")).map_or_else(|| address.to_string(), |h| h.value.clone());
-    let mut request = format!("GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe/1.36\r\nAccept: */*\r\nConnection: close\r\n");
+    let mut request =
+        format!("GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe/1.36\r\nAccept: */*\r\nConnection: close\r\n");
     for header in own.filter(|h| !h.name.eq_ignore_ascii_case("host")) {
         request.push_str(&format!("{}: {}\r\n", header.name, header.value));
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use gantry_client::{Api, PatchType, Request, Response};
 use gantry_containers::Runtime;
 use gantry_images::{ImageSpec, User};
+use gantry_network::{Peer, ServiceTable};
 use gantry_object::{ObjectName, Resource, Status, Timestamp, Value};
-use gantry_ports::{BoxFuture, Clock, Random, Tasks};
+use gantry_ports::{BoxFuture, Clock, Tasks};
 use gantry_reconcile::{Action, EventKind, Recorder, perform};
 use gantry_volumes::{Facts, Fetched, Need};
 use k8s_openapi::api::core::v1::Pod;
@@ -51,6 +52,27 @@ pub trait PodNetwork: Send + Sync + 'static {
     fn attached(&self) -> Vec<String>;
 }
 
+/// Leads traffic to services and other nodes' pods, and answers their names. Calls block.
+pub trait Traffic: Send + Sync + 'static {
+    /// Leads the services' traffic as the table says.
+    ///
+    /// # Errors
+    /// In words for the log; the next call tries again.
+    fn apply(&self, table: &ServiceTable) -> Result<(), String>;
+
+    /// Leads to other nodes' pods.
+    ///
+    /// # Errors
+    /// As [`Traffic::apply`].
+    fn set_peers(&self, peers: &[Peer]) -> Result<(), String>;
+
+    /// Answers a service's name from now on.
+    fn set_name(&self, service: gantry_dns::Service);
+
+    /// No longer answers a service's name.
+    fn remove_name(&self, namespace: &str, name: &str);
+}
+
 /// Why an image can't be had, as a container's waiting state says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageError {
@@ -84,8 +106,8 @@ pub(crate) struct Shared {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) network: Arc<dyn PodNetwork>,
+    pub(crate) traffic: Arc<dyn Traffic>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
     pub(crate) tasks: Tasks,
     pub(crate) recorder: Recorder,
     /// The services that pods' environments tell, by namespace.
@@ -168,7 +190,12 @@ impl Shared {
         Ok(fetched)
     }
 
-    async fn get_optional<T: serde::de::DeserializeOwned>(&self, resource: Resource, namespace: &str, name: &str) -> Result<Option<T>, Status> {
+    async fn get_optional<T: serde::de::DeserializeOwned>(
+        &self,
+        resource: Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<T>, Status> {
         match self.api.call(Request::get(resource, namespace, name)).await {
             Ok(response) => response.object()?.decode().map(Some).map_err(Status::internal),
             Err(status) if status.is_not_found() => Ok(None),

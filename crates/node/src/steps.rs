@@ -132,8 +132,10 @@ impl Steps {
     }
 
     /// Pulls the image if need be, makes the container, starts it and runs its hook.
-    pub(crate) async fn start_container(&self, name: &str, attempt: u32) -> Result<(), Waiting> {
-        let Some(container) = find_container(&self.pod, name) else { return Err(self.waiting("CreateContainerConfigError", "no such container")) };
+    pub(crate) async fn start_container(&self, name: &str, attempt: u32) -> Result<Option<Box<ContainerStatus>>, Waiting> {
+        let Some(container) = find_container(&self.pod, name) else {
+            return Err(self.waiting("CreateContainerConfigError", "no such container"));
+        };
         let image = self.image(container).await?;
         let config = self.container_config(container, attempt, &image).await;
         let config = match config {
@@ -156,7 +158,7 @@ impl Steps {
         if let Err(error) = self.shared.runtime.start_container(&id).await {
             // The runtime keeps it as ended with StartError, and the restart policy decides.
             self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {}", chain(&error))).await;
-            return Ok(());
+            return Ok(self.shared.runtime.container_status(&id).await.ok().map(Box::new));
         }
         self.shared.event(&self.pod, EventKind::Normal, "Started", format!("Container started: {name}")).await;
         let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone());
@@ -167,7 +169,7 @@ impl Steps {
             // A container whose hook failed is ended; the restart policy decides what follows.
             let _ = self.shared.runtime.stop_container(&id, Duration::from_secs(2)).await;
         }
-        Ok(())
+        Ok(self.shared.runtime.container_status(&id).await.ok().map(Box::new))
     }
 
     async fn image(&self, container: &Container) -> Result<crate::shared::ReadyImage, Waiting> {

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::lifecycle::{BackOff, Observed, Sandbox, Step, Volumes, Waiting, decide};
+use crate::lifecycle::{BackOff, Observed, ProbeResults, Sandbox, Step, Volumes, Waiting, decide};
 use crate::probe::{Counter, ProbeKind, ask};
 use crate::shared::{PODS, Shared};
 use crate::steps::{Steps, find_container};
@@ -45,11 +45,18 @@ pub(crate) enum Outcome {
     Volumes(Result<(), Waiting>),
     Sandbox(Result<Vec<String>, Waiting>),
     SandboxRemoved(Result<(), String>),
-    Started(String, Result<(), Waiting>),
-    Stopped(String),
+    Started(String, Result<Option<Box<ContainerStatus>>, Waiting>),
+    Stopped(String, Option<Box<ContainerStatus>>),
     Removed(gantry_containers::ContainerId),
     TornDown(Result<(), String>),
     Forgotten(Result<(), String>),
+}
+
+/// What the API last heard of a container.
+fn told_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    lists.into_iter().flatten().flatten().find(|s| s.name == name)
 }
 
 pub(crate) struct Worker {
@@ -86,6 +93,11 @@ impl Worker {
                 SandboxState::NotReady => Sandbox::Lost,
             };
             for container in sandbox.containers {
+                // Readiness holds on until the probes say otherwise: an agent's restart must not take a pod out of its services.
+                if let Some(told) = told_of(&pod, &container.name).filter(|_| container.state == ContainerState::Running) {
+                    let results = ProbeResults { started: told.started, ready: Some(told.ready), live: None };
+                    observed.probes.insert(container.name.clone(), results);
+                }
                 observed.containers.entry(container.name.clone()).or_default().push(container);
             }
         }
@@ -111,6 +123,8 @@ impl Worker {
         // An adopted sandbox's addresses are asked for again: the status may never have been written.
         if matches!(&self.observed.sandbox, Sandbox::Ready(_)) {
             self.adopt_network().await;
+            let running: Vec<ContainerStatus> = self.observed.containers.values().filter_map(|a| a.last()).cloned().collect();
+            running.iter().filter(|c| c.state == ContainerState::Running).for_each(|c| self.start_probes(c));
         }
         loop {
             let wake = self.act();
@@ -204,6 +218,9 @@ impl Worker {
         let known = attempts.iter().position(|c| c.attempt == status.attempt);
         let was_running = known.is_some_and(|i| attempts[i].state != ContainerState::Exited) || known.is_none();
         match known {
+            // News may arrive out of order; what has ended does not run again.
+            Some(i) if attempts[i].state == ContainerState::Exited => return,
+            Some(i) if attempts[i].state == ContainerState::Running && status.state == ContainerState::Created => return,
             Some(i) => attempts[i] = status.clone(),
             None => {
                 attempts.push(status.clone());
@@ -221,6 +238,13 @@ impl Worker {
             }
             ContainerState::Running => self.start_probes(&status),
             _ => {}
+        }
+    }
+
+    /// What a step saw of a container when it ended: the runtime's own event may still be on its way.
+    fn container_known(&mut self, status: Option<Box<ContainerStatus>>) {
+        if let Some(status) = status {
+            self.container_changed(*status);
         }
     }
 
@@ -245,11 +269,17 @@ impl Worker {
             Outcome::Started(name, result) => {
                 self.observed.busy.remove(&name);
                 match result {
-                    Ok(()) => drop(self.observed.waiting.remove(&name)),
+                    Ok(status) => {
+                        self.observed.waiting.remove(&name);
+                        self.container_known(status);
+                    }
                     Err(waiting) => self.wait_longer(name, waiting),
                 }
             }
-            Outcome::Stopped(name) => drop(self.observed.busy.remove(&name)),
+            Outcome::Stopped(name, status) => {
+                self.observed.busy.remove(&name);
+                self.container_known(status);
+            }
             Outcome::Removed(id) => {
                 for attempts in self.observed.containers.values_mut() {
                     attempts.retain(|c| c.id != id);
@@ -331,7 +361,8 @@ impl Worker {
             // The others wait until the container has started.
             let waits_for_startup = kind != ProbeKind::Startup && container.startup_probe.is_some();
             tasks.push(self.shared.tasks.spawn(async move {
-                let seconds = |s: Option<i32>, least: i32, default: i32| Duration::from_secs(s.unwrap_or(default).max(least).unsigned_abs().into());
+                let seconds =
+                    |s: Option<i32>, least: i32, default: i32| Duration::from_secs(s.unwrap_or(default).max(least).unsigned_abs().into());
                 let shared = steps.shared.clone();
                 if waits_for_startup {
                     let startup = container.startup_probe.clone().unwrap_or_default();
@@ -436,7 +467,8 @@ impl Worker {
                 self.observed.busy.insert(name.clone());
                 self.spawn(|steps| async move {
                     steps.stop_container(&id, &name, grace, reason).await;
-                    Outcome::Stopped(name)
+                    let status = steps.shared.runtime.container_status(&id).await.ok().map(Box::new);
+                    Outcome::Stopped(name, status)
                 });
             }
             Step::RemoveContainer(id) => self.spawn(|steps| async move {
