@@ -89,6 +89,8 @@ impl Store {
             let path = store.root.join(part);
             fs::create_dir_all(&path).map_err(Error::path("make", &path))?;
         }
+        let empty = store.root.join("empty");
+        fs::set_permissions(&empty, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(Error::path("set mode of", &empty))?;
         Ok(store)
     }
 

@@ -153,7 +153,12 @@ impl Layer {
                     let above = open_below(self.root.as_fd(), &at, flags).map_err(|e| through_link(&at, e))?;
                     at.push(name);
                     match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)) {
-                        Ok(()) => drop(self.implied.insert(at.clone())),
+                        Ok(()) => {
+                            // Whatever our own mask is.
+                            rustix::fs::chmodat(&above, name, Mode::from_raw_mode(0o755), AtFlags::empty())
+                                .map_err(Error::path("set mode of", &at))?;
+                            self.implied.insert(at.clone());
+                        }
                         Err(rustix::io::Errno::EXIST) => {}
                         Err(e) => return Err(Error::path("make", &at)(e)),
                     }

@@ -163,6 +163,8 @@ fn an_oci_archive_becomes_directories_to_stack() {
     assert_eq!(rustix::fs::getxattr(top.join("var/dir"), "trusted.overlay.opaque", &mut value), Ok(1));
     let etc = fs::metadata(top.join("etc")).unwrap();
     assert_eq!((etc.uid(), etc.mode() & 0o7777), (12, 0o750), "an implied directory looks as below");
+    let made = fs::metadata(base.join("usr")).unwrap();
+    assert_eq!((made.uid(), made.mode() & 0o7777), (0, 0o755), "one that no layer has an entry for");
     assert_eq!(resolve_user(&spec.lower, "web").unwrap(), User { uid: 33, gid: 44, groups: vec![6, 7] });
     assert_eq!(resolve_user(&spec.lower, "").unwrap(), User { uid: 0, gid: 0, groups: vec![6] });
     assert_eq!(resolve_user(&spec.lower, "1000").unwrap(), User { uid: 1000, gid: 0, groups: vec![] });
