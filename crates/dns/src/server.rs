@@ -207,7 +207,7 @@ impl Inner {
                 Ok(ResponseCode::NoError)
             }
             Outcome::Alias { record, target } => {
-                reply.answers.push(record);
+                reply.answers.push(*record);
                 Err(Some(target))
             }
             Outcome::NoData => {

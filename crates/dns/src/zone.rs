@@ -19,7 +19,7 @@ pub(crate) enum Outcome {
     /// These records, and others the client will want to know.
     Records { answers: Vec<Record>, additionals: Vec<Record> },
     /// The name stands for another, which is still to be asked for.
-    Alias { record: Record, target: Name },
+    Alias { record: Box<Record>, target: Name },
     /// The name exists, but has no record of this type.
     NoData,
     /// The name does not exist.
@@ -234,7 +234,7 @@ fn alias(name: &Name, target: Name, kind: RecordType) -> Outcome {
     if kind == RecordType::CNAME {
         Outcome::Records { answers: vec![record], additionals: Vec::new() }
     } else {
-        Outcome::Alias { record, target }
+        Outcome::Alias { record: Box::new(record), target }
     }
 }
 

@@ -1,4 +1,5 @@
 //! The server in process, over loopback, with upstreams of the test's own.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

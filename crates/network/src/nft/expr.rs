@@ -263,12 +263,12 @@ impl Rule {
     }
 
     /// Sends the connection to the address and port in two registers.
-    pub(crate) fn to_endpoint(self, at: Reg) -> Self {
+    pub(crate) fn send_to(self, at: Reg) -> Self {
         self.nat(libc::NFT_NAT_DNAT, at, Some(Reg(at.0 + 1)))
     }
 
     /// Gives the connection another source.
-    pub(crate) fn from_source(self, source: Ipv4Addr) -> Self {
+    pub(crate) fn source_as(self, source: Ipv4Addr) -> Self {
         self.immediate_bytes(&source.octets(), Reg(0)).nat(libc::NFT_NAT_SNAT, Reg(0), None)
     }
 

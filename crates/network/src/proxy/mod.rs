@@ -217,14 +217,14 @@ fn source_rules(config: &ProxyConfig) -> Vec<Rule> {
             .address(Side::Source, Reg(0))
             .address(Side::Destination, Reg(1))
             .when_in(HAIRPIN.name, Reg(0))
-            .from_source(config.gateway),
+            .source_as(config.gateway),
         // Our own pods answer through us, so they see the true source.
         Rule::default().when(Side::Destination, true, config.pod_cidr).verdict(&Verdict::Accept),
         // Other nodes' pods would answer a stranger directly.
         ours(Rule::default())
             .when(Side::Source, false, config.pod_cidr)
             .when(Side::Destination, true, config.cluster_cidr)
-            .from_source(config.gateway),
+            .source_as(config.gateway),
         // Nobody outside knows a way back to pods.
         Rule::default().when(Side::Source, true, config.pod_cidr).when(Side::Destination, false, config.cluster_cidr).masquerade(),
         // Endpoints that are no pods: processes on other machines.
@@ -259,15 +259,15 @@ fn balancing_rules(balance: &Balance) -> Vec<Rule> {
     // Registers: 0 id, 1 number or client, 2 and 3 address and port of the endpoint.
     let pick = |rule: Rule| rule.constant(balance.id, Reg(0)).random(balance.count, Reg(1)).map("endpoints", Reg(0), Reg(2));
     let Some(seconds) = balance.affinity_seconds else {
-        return vec![pick(Rule::default()).to_endpoint(Reg(2))];
+        return vec![pick(Rule::default()).send_to(Reg(2))];
     };
     // (id, client) in 4 and 5; (id, endpoint) in 6, 7 and 8.
     let client = |rule: Rule| rule.constant(balance.id, Reg(4)).address(Side::Source, Reg(5));
     let known = client(Rule::default()).map(AFFINITY.name, Reg(4), Reg(7)).constant(balance.id, Reg(6)).when_in("members", Reg(6));
     let new = client(pick(Rule::default())).forget(AFFINITY.name, Reg(4), Reg(2));
     vec![
-        known.remember(AFFINITY.name, Reg(4), Reg(7), seconds).to_endpoint(Reg(7)),
-        new.remember(AFFINITY.name, Reg(4), Reg(2), seconds).to_endpoint(Reg(2)),
+        known.remember(AFFINITY.name, Reg(4), Reg(7), seconds).send_to(Reg(7)),
+        new.remember(AFFINITY.name, Reg(4), Reg(2), seconds).send_to(Reg(2)),
     ]
 }
 

@@ -38,9 +38,9 @@ pub(crate) enum Set {
 }
 
 impl Set {
-    /// Whether several services may claim the same element.
+    /// Whether several services may claim the same element: external IPs at will, the rest while a port or address changes hands.
     fn is_shared(self) -> bool {
-        matches!(self, Self::ExternalIps | Self::LocalExternalIps | Self::HostEndpoints | Self::NoEndpoints)
+        !matches!(self, Self::Endpoints | Self::Members)
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Planner {
     cluster_cidr: Range,
     services: BTreeMap<ServiceKey, Planned>,
     ids: BTreeSet<u32>,
-    /// For elements that several services may claim: who does; the first one's value holds.
+    /// For elements that several services may claim: who does. One of them has it, and another inherits it.
     claims: BTreeMap<Place, BTreeMap<ServiceKey, Value>>,
 }
 
@@ -323,3 +323,7 @@ fn padded(port: u16) -> [u8; 4] {
 fn place(address: Ipv4Addr, protocol: Protocol, port: u16) -> Vec<u8> {
     [address.octets(), [protocol.number(), 0, 0, 0], padded(port)].concat()
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
