@@ -37,7 +37,9 @@ impl Server {
             let Some(resource) = RBAC.iter().find(|r| role["kind"] == r.kind) else { continue };
             objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
         }
+        objects.push((RBAC[1], "", node_proxier()));
         objects.extend(self.own_service());
+        objects.push((SERVICES, "kube-system", self.dns_service()));
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
         objects.push((CONFIG_MAPS, "kube-public", authority));
         self.ensure_all(&client, objects).await
@@ -65,6 +67,15 @@ impl Server {
         own.into_iter().filter(|(resource, _, _)| reachable || resource.kind == "Service").collect()
     }
 
+    /// The Service by which pods reach the cluster's DNS. Every node answers for itself, so it selects nothing.
+    fn dns_service(&self) -> Value {
+        json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"}},
+            "spec": {"type": "ClusterIP", "clusterIP": self.services().dns().to_string(), "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 53},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP", "targetPort": 53}]}})
+    }
+
     async fn ensure_all(&self, client: &impl Api, objects: Vec<(Resource, &str, Value)>) -> Result<(), Status> {
         // Side by side, so that they share flushes.
         let each = objects.into_iter().map(|(resource, namespace, object)| {
@@ -73,6 +84,13 @@ impl Server {
         });
         join_all(each.collect()).await.into_iter().collect()
     }
+}
+
+/// Here a node's agent is its own service proxy: it follows services and endpoints under the node's identity.
+fn node_proxier() -> Value {
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "gantry:node-proxier"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]})
 }
 
 /// Creates an object, or brings the endpoints of this server up to date where they stand.

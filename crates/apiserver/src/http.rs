@@ -19,6 +19,7 @@ use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
+use crate::subresource::is_stream;
 use crate::user::{AUTHENTICATED, User};
 use crate::verbs::watch::WatchOptions;
 
@@ -106,6 +107,7 @@ impl Server {
             "/healthz" | "/livez" | "/readyz" => Ok(response(200, "text/plain; charset=utf-8", "ok")),
             "/version" | "/version/" => Ok(json(version())),
             "/openid/v1/jwks" => Ok(response(200, "application/jwk-set+json", self.token_key().key_set().to_string())),
+            "/openapi/v2" if wants_openapi_protobuf(accept) => Ok(response(200, &OPENAPI_PROTOBUF.replace('@', "."), openapi_protobuf())),
             _ if path.starts_with("/openapi/") => {
                 self.openapi(path).map(|body| response(200, "application/json", body)).ok_or_else(Status::no_such_path)
             }
@@ -158,6 +160,9 @@ impl Server {
         }
         check_verb(&call)?;
         self.authorize_call(&call, call.verb_name())?;
+        if is_stream(&call) {
+            return self.stream(&call, request, &query).await;
+        }
         let is_head = request.method() == http::Method::HEAD;
         call.body = read_body(request).await?;
         let answered = self.dispatch(call.clone()).await?;
@@ -310,4 +315,25 @@ fn query_options(query: &Query) -> Result<Option<DeleteOptions>, Status> {
 
 fn wants_aggregated(accept: &str) -> bool {
     Alternative::all(accept).iter().any(|a| a.parameter("as") == "APIGroupDiscoveryList" && a.parameter("v") == "v2")
+}
+
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Clients ask for the old document in protobuf alone when the new one doesn't know a kind.
+fn wants_openapi_protobuf(accept: &str) -> bool {
+    let alternatives = Alternative::all(accept);
+    alternatives.iter().all(|a| a.media_type == OPENAPI_PROTOBUF) && !alternatives.is_empty()
+}
+
+/// The old document in protobuf names no definitions: those are in its JSON form, and in version 3. A client that finds none leaves
+/// checking to the server.
+fn openapi_protobuf() -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut field = |number: u8, bytes: &[u8]| {
+        out.extend([number << 3 | 2, bytes.len() as u8]);
+        out.extend_from_slice(bytes);
+    };
+    field(1, b"2.0");
+    field(2, b"\x0a\x0aKubernetes\x12\x07v1.36.0");
+    out
 }

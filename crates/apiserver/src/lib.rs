@@ -12,6 +12,7 @@ mod discovery;
 mod encode;
 mod http;
 mod in_process;
+mod node_ranges;
 mod path;
 mod server;
 mod services;
@@ -20,5 +21,5 @@ mod user;
 mod verbs;
 
 pub use in_process::LocalClient;
-pub use server::{Config, Parts, Server};
+pub use server::{Config, NodeAccess, Parts, Server};
 pub use user::User;

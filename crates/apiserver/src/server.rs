@@ -6,12 +6,14 @@ use std::sync::Arc;
 use gantry_kinds::{Kind, Registry};
 use gantry_object::{Resource, Status};
 use gantry_pki::TokenKey;
-use gantry_ports::{Clock, Random, Tasks};
+use gantry_ports::{Clock, Random, Sockets, Tasks};
 use gantry_store::Store;
+use gantry_transport::{ClientTls, HttpsClient, Target};
 
 use crate::authorize::Authorizer;
 use crate::call::{Answered, Call};
 use crate::discovery::Discovery;
+use crate::node_ranges::NodeRanges;
 use crate::services::Allocator;
 use crate::user::User;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub advertised: SocketAddr,
     /// The addresses of Services: network and prefix length.
     pub service_network: (Ipv4Addr, u8),
+    /// The addresses of pods: network and prefix length. Each node gets a /24 of it.
+    pub pod_network: (Ipv4Addr, u8),
     /// The ports that NodePort Services may have.
     pub node_ports: std::ops::RangeInclusive<u16>,
     /// The cluster authority's certificate in PEM.
@@ -46,6 +50,16 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Runs watches.
     pub tasks: Tasks,
+    /// How nodes' own APIs are reached; without, logs and streams of containers cannot be had.
+    pub nodes: Option<NodeAccess>,
+}
+
+/// How nodes' own APIs are reached.
+pub struct NodeAccess {
+    /// How this server shows itself to them.
+    pub tls: ClientTls,
+    /// The network.
+    pub sockets: Arc<dyn Sockets>,
 }
 
 /// A Kubernetes API server. Cloning shares it; two in one process share nothing.
@@ -57,6 +71,7 @@ struct Inner {
     kinds: Vec<Arc<Kind>>,
     authorizer: Authorizer,
     services: Allocator,
+    node_ranges: NodeRanges,
     discovery: Discovery,
 }
 
@@ -72,8 +87,9 @@ impl Server {
         let kinds: Vec<Arc<Kind>> = parts.registry.kinds().iter().cloned().map(Arc::new).collect();
         let authorizer = Authorizer::new(&parts.store);
         let services = Allocator::new(&parts.config, &parts.store);
+        let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let discovery = Discovery::new(&kinds);
-        Self(Arc::new(Inner { parts, kinds, authorizer, services, discovery }))
+        Self(Arc::new(Inner { parts, kinds, authorizer, services, node_ranges, discovery }))
     }
 
     /// What the operator decided.
@@ -113,6 +129,10 @@ impl Server {
         &self.0.services
     }
 
+    pub(crate) fn node_ranges(&self) -> &NodeRanges {
+        &self.0.node_ranges
+    }
+
     pub(crate) fn discovery(&self) -> &Discovery {
         &self.0.discovery
     }
@@ -150,6 +170,12 @@ impl Server {
     pub(crate) fn authorize_call(&self, call: &Call, verb: &str) -> Result<(), Status> {
         let attributes = crate::authorize::Attributes::of(call, verb);
         self.authorizer().check(self.store(), &call.user, &attributes)
+    }
+
+    /// A client for a node's own API.
+    pub(crate) fn dial_node(&self, target: Target) -> Option<HttpsClient> {
+        let access = self.0.parts.nodes.as_ref()?;
+        Some(HttpsClient::new(target, access.tls.clone(), access.sockets.clone(), self.tasks().clone()))
     }
 
     /// A client that acts as this user, in this process. It skips TLS and sockets and nothing else.

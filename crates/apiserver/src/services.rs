@@ -89,6 +89,11 @@ impl Allocator {
         Ipv4Addr::from(u32::from(self.network.0) + 1)
     }
 
+    /// The tenth address: the cluster's DNS.
+    pub(crate) fn dns(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network.0) + 10)
+    }
+
     fn size(&self) -> u32 {
         1u32.checked_shl(32 - u32::from(self.network.1)).unwrap_or(u32::MAX)
     }

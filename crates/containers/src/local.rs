@@ -183,6 +183,13 @@ impl LocalRuntime {
         files::remove_all(&directory.0)
     }
 
+    /// Those who listen, the gone ones dropped.
+    fn hubs(&self) -> std::sync::MutexGuard<'_, Vec<Weak<Hub>>> {
+        let mut hubs = self.hubs.lock().expect("nothing panics while it holds this lock");
+        hubs.retain(|hub| hub.strong_count() > 0);
+        hubs
+    }
+
     async fn run(&self, config: &SandboxConfig) -> Result<SandboxStatus> {
         let directory = self.place(&config.id)?;
         match fs::create_dir(&directory.0) {
@@ -196,9 +203,7 @@ impl LocalRuntime {
             let _ = self.dispose(&directory).await;
             return Err(error);
         }
-        let mut hubs = self.hubs.lock().expect("nothing panics while it holds this lock").clone();
-        hubs.retain(|hub| hub.strong_count() > 0);
-        for hub in hubs.iter().filter_map(Weak::upgrade) {
+        for hub in self.hubs().iter().filter_map(Weak::upgrade) {
             hub.subscribe(&config.id)?;
         }
         self.status(&config.id).await
@@ -369,7 +374,7 @@ impl LocalRuntime {
     fn listen(&self) -> Result<Box<dyn Events>> {
         let hub = Hub::new(self.config.state_dir.clone())?;
         // First, so that none is missed between the list and the registration; twice is no harm, as events repeat.
-        self.hubs.lock().expect("nothing panics while it holds this lock").push(Arc::downgrade(&hub));
+        self.hubs().push(Arc::downgrade(&hub));
         let mut ready = VecDeque::new();
         for directory in self.directories()? {
             let name = directory.0.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data_dir::DataDir;
-use crate::server;
+use crate::{down, image, kubectl, server, status, up};
 
 /// Runs containers on one machine or many, and speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -19,13 +19,73 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start a cluster in the background and wait until it is ready.
+    #[command(
+        after_help = "Examples:\n  gantry up\n  gantry up --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get nodes"
+    )]
+    Up(UpArgs),
+    /// Stop a cluster and take away everything it has on this host.
+    #[command(after_help = "Examples:\n  gantry down\n  gantry down --purge --data-dir /tmp/c1")]
+    Down(DownArgs),
+    /// Show a cluster's nodes and processes.
+    #[command(after_help = "Examples:\n  gantry status\n  gantry status -o json --data-dir /tmp/c1")]
+    Status(StatusArgs),
     /// Run the control plane alone, in the foreground.
     #[command(
         after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces"
     )]
     Server(ServerArgs),
+    /// Build, import, pull, export, list and remove images.
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Run kubectl against a cluster.
+    #[command(disable_help_flag = true, after_help = "Example:\n  gantry kubectl get pods -A")]
+    Kubectl(KubectlArgs),
     /// Print the version.
     Version,
+}
+
+/// How a cluster is started.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// How many nodes the cluster has.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
+    pub(crate) nodes: u16,
+    /// Stay in the foreground.
+    #[arg(long)]
+    pub(crate) foreground: bool,
+}
+
+/// How a cluster is stopped.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DownArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Remove the cluster's data too.
+    #[arg(long)]
+    pub(crate) purge: bool,
+}
+
+/// How a cluster is shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// `json` for programs.
+    #[arg(short, long, value_parser = ["text", "json"], default_value = "text")]
+    pub(crate) output: String,
+}
+
+/// What is handed to kubectl.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KubectlArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// kubectl's own arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<String>,
 }
 
 /// Which cluster is meant.
@@ -74,6 +134,11 @@ impl Failure {
         Self { message: message.into(), source: Some(source.into()), code: 1 }
     }
 
+    /// A process that was started for the user ended; its own words and exit code.
+    pub(crate) fn ended(message: impl Into<String>, code: u8) -> Self {
+        Self { message: message.into(), source: None, code }
+    }
+
     /// How the process ends: 2 when the user should change the command, 1 otherwise.
     pub(crate) fn exit_code(&self) -> u8 {
         self.code
@@ -100,7 +165,12 @@ impl fmt::Display for Failure {
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Up(args) => up::run(&args),
+        Command::Down(args) => down::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Image(command) => image::run(command),
+        Command::Kubectl(args) => kubectl::run(&args),
         Command::Version => {
             println!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -20,6 +20,8 @@ pub(crate) struct ClusterIdentity {
     pub(crate) id: String,
     /// The API's port.
     pub(crate) port: u16,
+    /// The port of the node's own API, when the host itself is the node.
+    pub(crate) kubelet_port: u16,
     /// The address others reach the API at.
     pub(crate) advertise_address: Ipv4Addr,
     /// The Services' addresses.
@@ -66,6 +68,13 @@ impl TryFrom<String> for Cidr {
     }
 }
 
+/// 10250 where it is free, otherwise some other free port.
+fn free_kubelet_port(random: &dyn Random) -> u16 {
+    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    let others = (0..100).map(|_| 20_000 + random.below(10_000) as u16);
+    std::iter::once(10_250).chain(others).find(is_free).unwrap_or(10_250)
+}
+
 /// The address this host would send from: that of its default route, or loopback where it has none. Sends nothing.
 fn own_address() -> Ipv4Addr {
     let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
@@ -96,6 +105,44 @@ impl DataDir {
     /// Where the store keeps its log.
     pub(crate) fn store(&self) -> PathBuf {
         self.root.join("store")
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where images are kept, for all of the cluster's nodes.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// What a node of this host keeps.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.root.join("nodes").join(name)
+    }
+
+    /// The nodes that have kept something on this host.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join("nodes")).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// The process that runs the cluster writes its number here and holds a lock on it.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.root.join("run/server.pid")
+    }
+
+    /// What the background process writes.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.root.join("log/server.log")
+    }
+
+    /// The identity, if the cluster has one yet.
+    pub(crate) fn known_identity(&self) -> Option<ClusterIdentity> {
+        serde_json::from_slice(&fs::read(self.identity_file()).ok()?).ok()
     }
 
     /// The administrator's kubeconfig.
@@ -138,6 +185,7 @@ impl DataDir {
         let identity = ClusterIdentity {
             id: random.name_suffix(8),
             port: args.port.unwrap_or(6443),
+            kubelet_port: free_kubelet_port(random),
             advertise_address: args.advertise_address.unwrap_or_else(own_address),
             service_cidr: service_cidr.unwrap_or_else(|| range(96)),
             pod_cidr: pod_cidr.unwrap_or_else(|| range(160)),

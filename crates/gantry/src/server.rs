@@ -4,24 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gantry_apiserver::{Config, Parts, Server, User};
+use gantry_apiserver::{Config, NodeAccess, Parts, Server, User};
 use gantry_client::Api;
 use gantry_kinds::Registry;
 use gantry_pki::{Authority, Profile};
 use gantry_ports::disk::RealDisk;
 use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
 use gantry_reconcile::Runner;
+use gantry_scheduler::Scheduler;
 use gantry_store::log;
-use gantry_transport::{ServerTls, ServingCertificate, serve};
+use gantry_transport::{ClientTls, ServerTls, ServingCertificate, serve};
 
 use crate::cli::{Failure, ServerArgs};
+use crate::daemon::Lock;
 use crate::data_dir::{ClusterIdentity, DataDir, Keys};
 use crate::kubeconfig;
 use crate::signing::AuthoritySigner;
 
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long certificates of this process last. They are made anew at every start and renewed while it runs.
-const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
+pub(crate) const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
 /// After how long a silent node counts as unreachable.
 const NODE_GRACE: Duration = Duration::from_secs(50);
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
@@ -45,7 +47,15 @@ impl World {
 /// A control plane that runs.
 pub(crate) struct ControlPlane {
     pub(crate) server: Server,
+    pub(crate) authority: Arc<Authority>,
     log: log::LogStore,
+}
+
+impl ControlPlane {
+    /// Refuses new writes; what was staged is still flushed.
+    pub(crate) fn close(&self) {
+        self.log.close();
+    }
 }
 
 /// Runs the control plane until the process is told to stop.
@@ -56,10 +66,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.cluster.open();
         let identity = dir.identity(args, &*world.random)?;
+        let _lock = Lock::take(&dir)?;
         let control_plane = start(&world, &dir, &identity).await?;
         tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
         stopped().await?;
-        control_plane.log.close();
+        control_plane.close();
         Ok(())
     })
 }
@@ -93,11 +104,13 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let advertised = SocketAddr::from((identity.advertise_address, identity.port));
     let serving = serving_certificate(world, identity, &keys)?;
     let (network, length) = (identity.service_cidr.network, identity.service_cidr.length);
+    let nodes = Some(node_access(world, &keys)?);
     let server = Server::new(Parts {
         config: Config {
             issuer: ISSUER.into(),
             advertised,
             service_network: (network, length),
+            pod_network: (identity.pod_cidr.network, identity.pod_cidr.length),
             node_ports: 30000..=32767,
             authority: keys.authority.certificate_pem().into(),
         },
@@ -107,6 +120,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         clock: world.clock.clone(),
         random: world.random.clone(),
         tasks: world.tasks.clone(),
+        nodes,
     });
     server.bootstrap().await.map_err(|e| Failure::act("making what every cluster has", e))?;
     let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
@@ -124,12 +138,12 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         Profile { common_name: "kubernetes-admin".into(), organization: "system:masters".into(), client: true, ..Profile::default() };
     let admin = authority.issue(&profile, Duration::from_secs(365 * 86400), now, &*world.random);
     let admin = admin.map_err(|e| Failure::act("issuing the administrator's certificate", e))?;
-    let url = format!("https://{advertised}");
+    let url = format!("https://127.0.0.1:{}", identity.port);
     dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, authority.certificate_pem(), &admin).as_bytes())?;
-    Ok(ControlPlane { server, log })
+    Ok(ControlPlane { server, authority, log })
 }
 
-/// Starts the controllers, each as its own service account.
+/// Starts the scheduler and the controllers, each as its own service account.
 fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) {
     let settings = gantry_controllers::Settings {
         resources: server.deletable_resources(),
@@ -141,7 +155,18 @@ fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) 
     };
     let reader: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-controller-manager", &[])));
     let writer = |name: &'static str| -> Arc<dyn Api> { Arc::new(server.client(User::service_account("kube-system", name))) };
+    let scheduler: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-scheduler", &[])));
+    Scheduler::start(&scheduler, world.clock.clone(), &world.tasks);
     Runner::start(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
+}
+
+/// How the API server reaches nodes' own APIs: with a certificate that they know it by.
+fn node_access(world: &World, keys: &Keys) -> Result<NodeAccess, Failure> {
+    let profile = Profile { common_name: gantry_node::API_SERVER.into(), organization: "system:masters".into(), client: true, ..Profile::default() };
+    let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
+    let issued = issued.map_err(|e| Failure::act("issuing the API's client certificate", e))?;
+    let tls = ClientTls::new(keys.authority.certificate_pem(), Some(&issued)).map_err(|e| Failure::act("setting up TLS", e))?;
+    Ok(NodeAccess { tls, sockets: world.sockets.clone() })
 }
 
 fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -> Result<ServingCertificate, Failure> {

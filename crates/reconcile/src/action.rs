@@ -44,6 +44,19 @@ pub enum Action {
         /// The object.
         object: Value,
     },
+    /// Makes an object for another one and records an event about that: `SuccessfulCreate` with the name it got, or `FailedCreate`.
+    CreateFor {
+        /// The owner's resource.
+        owner: Resource,
+        /// The owner's name.
+        owner_name: ObjectName,
+        /// The owner's uid.
+        owner_uid: String,
+        /// The resource.
+        resource: Resource,
+        /// The object.
+        object: Value,
+    },
     /// Replaces an object (or its status) by the version that was seen with some members changed; fails when it is no longer that version.
     /// Members the controller does not know stay as they are.
     Update {

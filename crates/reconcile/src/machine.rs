@@ -105,6 +105,9 @@ impl Machine {
 
     fn on_change(&mut self, resource: &Resource, change: &Change<Entry>) {
         let this = Key { resource: *resource, name: change.name().clone() };
+        if change.new.is_none() {
+            self.view.forget_failures(&this);
+        }
         let mut keys = Vec::new();
         for (slot, map) in self.readers.get(resource).into_iter().flatten() {
             for item in [&change.old, &change.new].into_iter().flatten() {
@@ -137,6 +140,9 @@ impl Machine {
 
     /// Says how a job went.
     pub fn finish(&mut self, job: &Job, outcome: Outcome, monotonic: Duration) {
+        // A lost race says nothing about the decision.
+        let failure = outcome.failed.as_ref().filter(|status| !status.is_conflict()).map(|status| status.message.clone());
+        self.view.note_failure(job.name, &job.key, failure);
         let slot = &mut self.slots[job.controller];
         let reads = &slot.reads;
         let writes: Vec<Expect> = outcome.wrote.into_iter().filter(|w| reads.contains(w.resource())).collect();

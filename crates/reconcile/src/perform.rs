@@ -7,7 +7,7 @@ use gantry_object::{ObjectName, Resource, Revision, Status, Value};
 use gantry_ports::{BoxFuture, join_all};
 
 use crate::action::merge;
-use crate::{Action, Recorder, View};
+use crate::{Action, EventKind, Recorder, View};
 
 /// How many requests of one decision go side by side at most.
 const WIDEST: usize = 128;
@@ -79,7 +79,7 @@ pub async fn perform(api: &Arc<dyn Api>, recorder: &Recorder, actions: &[Action]
     while let Some(first) = rest.first() {
         let alike = rest.iter().take_while(|a| goes_with(first, a)).count();
         let count = match first {
-            Action::Create { .. } => alike.min(width),
+            Action::Create { .. } | Action::CreateFor { .. } => alike.min(width),
             _ => alike.min(WIDEST),
         };
         let (batch, after) = rest.split_at(count);
@@ -104,6 +104,7 @@ pub async fn perform(api: &Arc<dyn Api>, recorder: &Recorder, actions: &[Action]
 fn goes_with(first: &Action, other: &Action) -> bool {
     match (first, other) {
         (Action::Create { resource: a, .. }, Action::Create { resource: b, .. }) => a == b,
+        (Action::CreateFor { resource: a, .. }, Action::CreateFor { resource: b, .. }) => a == b,
         (Action::Delete { .. }, Action::Delete { .. }) => true,
         _ => std::ptr::eq(first, other),
     }
@@ -119,6 +120,7 @@ async fn one(api: &Arc<dyn Api>, recorder: &Recorder, action: &Action) -> Result
             // A subresource answers with something else than the object.
             Ok(if subresource.is_some() { None } else { expect_written(*resource, response) })
         }
+        Action::CreateFor { .. } => create_for(api, recorder, action).await,
         Action::Update { resource, subresource, base, change } => {
             let mut object: Value = base.decode().map_err(Status::internal)?;
             merge(&mut object, change);
@@ -150,6 +152,26 @@ async fn one(api: &Arc<dyn Api>, recorder: &Recorder, action: &Action) -> Result
         Action::Event { resource, name, uid, kind, reason, message } => {
             recorder.record(api, resource, name, uid, *kind, reason, message).await;
             Ok(None)
+        }
+    }
+}
+
+/// The event is part of the creation only in time: it never fails it.
+async fn create_for(api: &Arc<dyn Api>, recorder: &Recorder, action: &Action) -> Result<Option<Expect>, Status> {
+    let Action::CreateFor { owner, owner_name, owner_uid, resource, object } = action else { return Ok(None) };
+    let kind = resource.kind.to_lowercase();
+    match api.call(Request::create(*resource, gantry_object::meta::namespace(object), object)).await {
+        Ok(response) => {
+            let wrote = expect_written(*resource, response);
+            let name = wrote.as_ref().map(|w| w.name().name.as_str()).unwrap_or_default();
+            let message = format!("Created {kind}: {name}");
+            recorder.record(api, owner, owner_name, owner_uid, EventKind::Normal, "SuccessfulCreate", &message).await;
+            Ok(wrote)
+        }
+        Err(status) => {
+            let message = format!("Error creating: {}", status.message);
+            recorder.record(api, owner, owner_name, owner_uid, EventKind::Warning, "FailedCreate", &message).await;
+            Err(status)
         }
     }
 }

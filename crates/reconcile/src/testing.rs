@@ -122,6 +122,11 @@ impl World {
         self.server.lock().refuse.push((verb, plural));
     }
 
+    /// Takes back every refusal.
+    pub fn allow_all(&mut self) {
+        self.server.lock().refuse.clear();
+    }
+
     /// Lets time pass.
     pub fn pass(&mut self, time: Duration) {
         self.clock.advance(time);

@@ -13,7 +13,7 @@ use gantry_object::{Encoded, ObjectName, Resource, Value};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Meta, Owner};
+use crate::{Key, Meta, Owner};
 
 /// What controllers need of a resource's objects: small, and read-only.
 pub trait Kind: DeserializeOwned + Send + Sync + 'static {
@@ -114,6 +114,8 @@ struct Cache {
 #[derive(Default)]
 pub struct View {
     caches: BTreeMap<Resource, Cache>,
+    /// Why the last decision about a key could not be carried out, by controller.
+    failures: BTreeMap<(&'static str, Key), String>,
 }
 
 impl View {
@@ -162,6 +164,26 @@ impl View {
     /// Whether everything up to a revision of a resource's history has been seen.
     pub(crate) fn has_seen(&self, resource: &Resource, revision: gantry_object::Revision) -> bool {
         self.caches.get(resource).is_some_and(|c| c.informer.is_synced() && c.informer.revision() >= revision)
+    }
+
+    pub(crate) fn note_failure(&mut self, controller: &'static str, key: &Key, failure: Option<String>) {
+        match failure {
+            Some(message) => {
+                self.failures.insert((controller, key.clone()), message);
+            }
+            None => {
+                self.failures.remove(&(controller, key.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn forget_failures(&mut self, gone: &Key) {
+        self.failures.retain(|(_, key), _| key != gone);
+    }
+
+    /// Why a controller's last decision about a key could not be carried out; `None` when it could.
+    pub fn failure(&self, controller: &'static str, key: &Key) -> Option<&str> {
+        self.failures.get(&(controller, key.clone())).map(String::as_str)
     }
 
     /// Whether anybody reads a resource.

@@ -18,6 +18,8 @@ pub(crate) struct Offer {
     pub(crate) unschedulable: bool,
     pub(crate) allocatable: Amounts,
     pub(crate) max_pods: usize,
+    /// The zone, empty when the node is in none.
+    pub(crate) zone: String,
 }
 
 /// A node and what is taken of it.
@@ -64,17 +66,13 @@ impl Offer {
         let amounts = status.allocatable.unwrap_or(status.capacity);
         let pods = amounts.get("pods").and_then(|p| p.parse::<Quantity>().ok()).map_or(0, Quantity::value);
         Ok(Self {
+            zone: metadata.labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default(),
             labels: metadata.labels,
             taints: spec.taints,
             unschedulable: spec.unschedulable,
             allocatable: Amounts::read(&amounts),
             max_pods: usize::try_from(pods).unwrap_or(0),
         })
-    }
-
-    /// The zone, empty when the node is in none.
-    pub(crate) fn zone(&self) -> &str {
-        self.labels.get("topology.kubernetes.io/zone").map_or("", String::as_str)
     }
 }
 

@@ -47,9 +47,10 @@ impl Event {
         }
     }
 
-    /// About how many bytes keeping this event costs.
+    /// About how many bytes keeping this event costs. A replaced object mostly is what an earlier event wrote, and counted there.
     pub(crate) fn weight(&self) -> usize {
-        160 + self.key.path().len() + self.new_object().map_or(0, |o| o.body.len()) + self.previous().map_or(0, |o| o.body.len())
+        let object = self.new_object().or(self.previous());
+        160 + self.key.path().len() + object.map_or(0, |o| o.body.len())
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod body;
 mod dial;
+mod relay;
 mod serve;
 mod tls;
 
 pub use body::{Body, full, streaming};
 pub use dial::{DialError, HttpsClient, Target};
+pub use relay::relay;
 pub use serve::{Handler, Peer, serve};
 pub use tls::{ClientTls, ServerTls, ServingCertificate, TlsError};
 

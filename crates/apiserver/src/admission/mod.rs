@@ -53,6 +53,9 @@ pub(crate) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Stat
         if review.is("", "pods", "") {
             pods::mutate(review, object)?;
         }
+        if review.is("", "nodes", "") {
+            review.server.node_ranges().assign(review.server, object);
+        }
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ struct Reference {
 /// What the graph says.
 pub(crate) enum Decision {
     Allow,
+    /// It is nothing of one node's own: what the role of all nodes says counts.
+    AsEveryNode,
     NoOpinion(String),
 }
 
@@ -39,12 +41,11 @@ fn names<'a>(list: &'a Value, pointer: &'a str) -> impl Iterator<Item = &'a str>
     list.as_array().into_iter().flatten().filter_map(move |item| item.pointer(pointer)?.as_str())
 }
 
-fn references(namespace: &str, name: &str, spec: &Value) -> BTreeSet<Reference> {
+fn references(namespace: &str, spec: &Value) -> BTreeSet<Reference> {
     let mut found = BTreeSet::new();
     let mut add = |resource, name: &str| {
         found.insert(Reference { resource, namespace: namespace.into(), name: name.into() });
     };
-    add("pods", name);
     if let Some(account) = spec["serviceAccountName"].as_str() {
         add("serviceaccounts", account);
     }
@@ -78,8 +79,8 @@ impl Follow for Graph {
     fn apply(&mut self, _resource: &str, path: &str, object: Option<&Encoded>) {
         let pod = object.and_then(|o| o.decode::<Value>().ok()).and_then(|pod| {
             let node = pod["spec"]["nodeName"].as_str()?.to_owned();
-            let (namespace, name) = path.split_once('/')?;
-            Some(Pod { node, references: references(namespace, name, &pod["spec"]) })
+            let (namespace, _) = path.split_once('/')?;
+            Some(Pod { node, references: references(namespace, &pod["spec"]) })
         });
         for reference in pod.iter().flat_map(|p| &p.references) {
             let node = pod.as_ref().map(|p| p.node.clone()).unwrap_or_default();
@@ -110,9 +111,8 @@ impl Graph {
             ("", "persistentvolumeclaims", "") => "persistentvolumeclaims",
             ("", "serviceaccounts", "token") if what.verb == "create" => "serviceaccounts",
             ("", "serviceaccounts", "") => "serviceaccounts",
-            ("", "pods", "") if what.verb == "get" => "pods",
             ("coordination.k8s.io", "leases", "") => return own_lease(node, what),
-            _ => return no(""),
+            _ => return Decision::AsEveryNode,
         };
         if !is_read && what.subresource != "token" {
             return no("can only read resources of this type");

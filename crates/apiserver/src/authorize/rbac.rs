@@ -157,6 +157,11 @@ impl Rbac {
         self.rules_for(user, &what.namespace).any(|rule| rule.allows(what))
     }
 
+    /// Whether a cluster role allows something, to whoever has it.
+    pub(super) fn role_allows(&self, role: &str, what: &Attributes) -> bool {
+        self.roles.get(role).into_iter().flatten().any(|rule| rule.allows(what))
+    }
+
     pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
         if user.is_in(MASTERS) {
             let all = || vec!["*".to_owned()];

@@ -1,12 +1,15 @@
 //! What isn't an object of its own: parts of objects, actions on them, and reviews that are answered and forgotten.
 
 mod binding;
+mod node_streams;
 mod review;
 mod scale;
 mod token;
 
 use gantry_client::Verb;
 use gantry_object::Status;
+
+pub(crate) use node_streams::is_stream;
 
 use crate::call::{Answer, Call};
 use crate::server::Server;

@@ -113,6 +113,9 @@ fn finish(channel: &OwnedFd, steps: impl FnOnce() -> Result<Infallible>) -> Infa
 }
 
 fn begin(cgroup: &Cgroup, oom_score_adj: Option<i32>) -> Result<()> {
+    const JOIN_SESSION_KEYRING: i64 = 1;
+    // SAFETY: a number and a null name. The agent's keys are not for those inside; a kernel without keys has none.
+    unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     if cgroup.birthplace()?.is_none() {
         cgroup.join()?;
     }

@@ -22,6 +22,10 @@ pub(crate) const NOEXEC: u64 = 0x8;
 /// A new file system with these options, not yet anywhere.
 pub(crate) fn new(kind: &str, options: &[(&str, &str)], attributes: u64) -> rustix::io::Result<OwnedFd> {
     let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if !options.iter().any(|(key, _)| *key == "source") {
+        // What tools show as the device.
+        rustix::mount::fsconfig_set_string(context.as_fd(), "source", kind)?;
+    }
     for (key, value) in options {
         if value.is_empty() {
             rustix::mount::fsconfig_set_flag(context.as_fd(), *key)?;

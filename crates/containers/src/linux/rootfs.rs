@@ -51,6 +51,8 @@ pub(crate) fn enter(plan: &Plan<'_>) -> Result<()> {
     rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(Error::path("unshare mounts at", "/"))?;
 
+    // Device nodes and mount points get the modes that are given; the program's own mask is set later.
+    rustix::process::umask(Mode::empty());
     let root = root_mount(plan)?;
     let root = root.as_fd();
     kernel_mounts(root, plan, shm)?;
@@ -85,51 +87,63 @@ fn take_source(mount: &Mount) -> Result<Option<OwnedFd>> {
 /// The root itself, mounted on the container's directory.
 fn root_mount(plan: &Plan<'_>) -> Result<OwnedFd> {
     let point = plan.directory.join("root");
+    let place = |mount: OwnedFd| {
+        let target = open_directory(&point)?;
+        mounts::place(mount.as_fd(), target.as_fd()).map_err(Error::path("mount root at", &point)).map(|()| mount)
+    };
     let mount = match &plan.config.rootfs {
-        Rootfs::Directory(path) => mounts::copy(mounts::here(), path, true).map_err(Error::path("take root", path))?,
+        Rootfs::Directory(path) => place(mounts::copy(mounts::here(), path, true).map_err(Error::path("take root", path))?)?,
         Rootfs::Overlay { lower, upper } => {
             let (upper, work) = upper.clone().unwrap_or_else(|| (plan.directory.join("upper"), plan.directory.join("work")));
-            overlay(lower, &upper, &work, &point)?
+            let layers = Layers::new(lower, &upper, &work)?;
+            match layers.mount() {
+                // Before Linux 6.5 layers can't be given one by one.
+                Err(rustix::io::Errno::INVAL) => layers.mount_by_text(&point)?,
+                other => place(other.map_err(Error::path("mount overlay with upper", upper))?)?,
+            }
         }
     };
-    let target =
-        rustix::fs::open(&point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", &point))?;
-    // An overlay made the old way is there already.
-    if let Err(e) = mounts::place(mount.as_fd(), target.as_fd())
-        && e != rustix::io::Errno::INVAL
-    {
-        return Err(Error::path("mount root at", &point)(e));
-    }
     mounts::change(mount.as_fd(), 0, Some(Propagation::Private), true).map_err(Error::path("make private", &point))?;
     Ok(mount)
 }
 
-fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, point: &Path) -> Result<OwnedFd> {
-    let text = |p: &Path| p.to_str().map(str::to_owned).ok_or_else(|| Error::Invalid(format!("{} isn't UTF-8", p.display())));
-    let lower = lower.iter().map(|p| text(p)).collect::<Result<Vec<_>>>()?;
-    let (upper, work) = (text(upper)?, text(work)?);
-    if lower.is_empty() {
-        return Err(Error::Invalid("an overlay root needs a lower directory".to_owned()));
-    }
-    let mut options: Vec<(&str, &str)> = vec![("source", "overlay")];
-    options.extend(lower.iter().map(|l| ("lowerdir+", l.as_str())));
-    options.extend([("upperdir", upper.as_str()), ("workdir", work.as_str())]);
-    match mounts::new("overlay", &options, 0) {
-        // Before Linux 6.5 layers can't be given one by one.
-        Err(rustix::io::Errno::INVAL) => overlay_by_text(&lower, &upper, &work, point),
-        other => other.map_err(Error::path("mount overlay with upper", upper)),
-    }
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", path))
 }
 
-/// The old way: all options in one text of at most a page.
-fn overlay_by_text(lower: &[String], upper: &str, work: &str, point: &Path) -> Result<OwnedFd> {
-    let escape = |path: &str| path.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
-    let lower = lower.iter().map(|l| escape(l)).collect::<Vec<_>>().join(":");
-    let options = format!("lowerdir={lower},upperdir={},workdir={}", escape(upper), escape(work));
-    let options = std::ffi::CString::new(options).map_err(|_| Error::Invalid("a path holds a zero byte".to_owned()))?;
-    rustix::mount::mount("overlay", point, "overlay", rustix::mount::MountFlags::empty(), Some(options.as_c_str()))
-        .map_err(Error::path("mount overlay with upper", upper))?;
-    rustix::fs::open(point, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(Error::path("open", point))
+/// The parts of an overlay, as text.
+struct Layers {
+    lower: Vec<String>,
+    upper: String,
+    work: String,
+}
+
+impl Layers {
+    fn new(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Self> {
+        let text = |p: &Path| p.to_str().map(str::to_owned).ok_or_else(|| Error::Invalid(format!("{} isn't UTF-8", p.display())));
+        if lower.is_empty() {
+            return Err(Error::Invalid("an overlay root needs a lower directory".to_owned()));
+        }
+        Ok(Self { lower: lower.iter().map(|p| text(p)).collect::<Result<_>>()?, upper: text(upper)?, work: text(work)? })
+    }
+
+    fn mount(&self) -> rustix::io::Result<OwnedFd> {
+        let mut options: Vec<(&str, &str)> = vec![("source", "overlay")];
+        options.extend(self.lower.iter().map(|l| ("lowerdir+", l.as_str())));
+        options.extend([("upperdir", self.upper.as_str()), ("workdir", self.work.as_str())]);
+        mounts::new("overlay", &options, 0)
+    }
+
+    /// All options in one text of at most a page, which is what older kernels take; mounted at once.
+    fn mount_by_text(&self, point: &Path) -> Result<OwnedFd> {
+        let escape = |path: &str| path.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
+        let lower = self.lower.iter().map(|l| escape(l)).collect::<Vec<_>>().join(":");
+        let options = format!("lowerdir={lower},upperdir={},workdir={}", escape(&self.upper), escape(&self.work));
+        let options = std::ffi::CString::new(options).map_err(|_| Error::Invalid("a path holds a zero byte".to_owned()))?;
+        rustix::mount::mount("overlay", point, "overlay", rustix::mount::MountFlags::empty(), Some(options.as_c_str()))
+            .map_err(Error::path("mount overlay with upper", &self.upper))?;
+        open_directory(point)
+    }
 }
 
 /// Puts a mount at a path below the root, making the path.
@@ -272,5 +286,41 @@ fn find(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>> {
         Ok(fd) => Ok(Some(fd)),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(e) => Err(Error::path("open", path)(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names with all that means something in a text of options.
+    #[test]
+    fn layers_are_stacked_the_new_way_and_the_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let lower = [make("top:a,b"), make("bottom\\c")];
+        fs::write(lower[0].join("file"), "top").unwrap();
+        fs::write(lower[1].join("file"), "bottom").unwrap();
+        fs::write(lower[1].join("below"), "bottom").unwrap();
+        let check = |mount: OwnedFd| {
+            for (name, text) in [("file", "top"), ("below", "bottom")] {
+                let fd = mounts::open_in(mount.as_fd(), Path::new(name), OFlags::RDONLY).unwrap();
+                assert_eq!(std::io::read_to_string(fs::File::from(fd)).unwrap(), text);
+            }
+        };
+        let point = make("point");
+        let layers = Layers::new(&lower, &make("upper 1"), &make("work:1")).unwrap();
+        check(layers.mount_by_text(&point).unwrap());
+        rustix::mount::unmount(&point, UnmountFlags::DETACH).unwrap();
+        match Layers::new(&lower, &make("upper2"), &make("work2")).unwrap().mount() {
+            // An old kernel.
+            Err(rustix::io::Errno::INVAL) => {}
+            other => check(other.unwrap()),
+        }
+        assert!(Layers::new(&[], &point, &point).is_err());
     }
 }

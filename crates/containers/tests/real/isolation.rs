@@ -115,7 +115,7 @@ async fn the_kernel_is_masked_and_read_only() {
 #[tokio::test]
 async fn users_groups_and_capabilities_are_as_asked() {
     let w = World::new().await;
-    let script = "id -u; id -g; id -G; echo $HOME; grep -E 'Cap(Eff|Prm|Bnd|Amb)' /proc/self/status; touch /x; echo > /dev/stdout; pwd";
+    let script = "id -u; id -g; id -G; echo $HOME; grep -E 'Cap(Eff|Prm|Bnd|Amb)' /proc/self/status; touch /x; echo > /dev/stdout; echo > /dev/null && ls -l /dev/null | cut -c1-10; pwd";
     let mut config = w.script("user", script);
     config.cwd = "/home/user".to_owned();
     config.security = SecurityContext {
@@ -129,7 +129,7 @@ async fn users_groups_and_capabilities_are_as_asked() {
     let log = w.output(&config).await;
     assert!(log.starts_with("1000\n1001\n1001 2000 3000\n/home/user\n"), "{log}");
     assert!(log.contains("CapBnd:\t0000000000000400\n") && log.contains("CapEff:\t0000000000000000\n"), "{log}");
-    assert!(log.contains("/x: Permission denied") && log.ends_with("/home/user\n"), "{log}");
+    assert!(log.contains("/x: Permission denied") && log.ends_with("crw-rw-rw-\n/home/user\n"), "{log}");
 
     let log = w.output(&w.script("root", "id -u; grep CapEff /proc/self/status; cat /proc/self/oom_score_adj")).await;
     assert_eq!(log, "0\nCapEff:\t00000000a80425fb\n0\n");

@@ -153,6 +153,7 @@ impl<'a> Rollout<'a> {
         let deployment = self.deployment;
         if deployment.spec.paused || self.is_scaling() {
             self.scale();
+            self.hold_growth();
             if deployment.spec.paused {
                 decision.actions.extend(self.cleanup());
             }

@@ -33,12 +33,22 @@ fn annotated(set: &Object<ReplicaSet>, annotation: &str) -> Option<i32> {
     set.metadata.annotations.get(annotation)?.parse().ok()
 }
 
+/// Whether a set's controller has seen the set as it is now. Until then it may still act on an earlier size, and its status tells of one.
+fn is_observed(set: &Object<ReplicaSet>) -> bool {
+    set.status.observed_generation >= set.meta().generation
+}
+
+/// How many pods of a set are surely available and staying.
+fn available(set: &Object<ReplicaSet>) -> i32 {
+    if is_observed(set) { set.status.available_replicas.min(set.replicas()) } else { 0 }
+}
+
 /// How large the set of the current template may be now.
 pub(super) fn new_set_size(rollout: &Rollout<'_>) -> i32 {
     let wanted = rollout.deployment.replicas();
     let now = rollout.new.as_ref().map_or(0, |s| rollout.size(s));
-    if rollout.deployment.spec.strategy.kind == "Recreate" {
-        return wanted;
+    if !rollout.all().all(is_observed) {
+        return now;
     }
     // Pods that a set has yet to delete still count.
     let there: i32 = rollout.all().map(|s| rollout.size(s).max(s.status.replicas)).sum();
@@ -65,6 +75,18 @@ impl Rollout<'_> {
             active.iter().for_each(|s| self.resize(s, 0));
         } else if self.deployment.spec.strategy.kind != "Recreate" {
             self.share_out();
+        }
+    }
+
+    /// Takes back growth while some set has yet to see its size or to give up pods: there would be more than are allowed.
+    pub(super) fn hold_growth(&mut self) {
+        let allowed = self.deployment.replicas() + self.max_surge;
+        let there: i32 = self.all().map(|s| self.size(s).max(s.status.replicas)).sum();
+        if there > allowed || !self.all().all(is_observed) {
+            let grown: Vec<String> = self.all().filter(|s| self.size(s) > s.replicas()).map(|s| s.name().name.clone()).collect();
+            grown.iter().for_each(|name| {
+                self.sizes.remove(name);
+            });
         }
     }
 
@@ -142,7 +164,7 @@ impl Rollout<'_> {
             return;
         }
         let least = wanted - self.max_unavailable;
-        let not_yet = new.replicas() - new.status.available_replicas;
+        let not_yet = new.replicas() - available(&new);
         let spare = self.total_size() - least - not_yet;
         if spare > 0 && self.old.iter().any(|s| s.replicas() > 0) {
             let dropped = self.drop_unhealthy(spare);
@@ -153,12 +175,12 @@ impl Rollout<'_> {
     /// Pods of old sets that are not available anyway go first: they hold nothing up.
     fn drop_unhealthy(&mut self, most: i32) -> i32 {
         let mut dropped = 0;
-        for set in self.old.clone() {
-            let unhealthy = (set.replicas() - set.status.available_replicas).max(0);
+        for set in self.old.clone().iter().filter(|s| is_observed(s)) {
+            let unhealthy = (set.replicas() - available(set)).max(0);
             let drop = unhealthy.min(most - dropped);
             if drop > 0 {
                 dropped += drop;
-                self.resize(&set, set.replicas() - drop);
+                self.resize(set, set.replicas() - drop);
             }
         }
         dropped
@@ -166,8 +188,7 @@ impl Rollout<'_> {
 
     /// Old sets shrink, oldest first, as far as enough pods stay available.
     fn shrink_old(&mut self, least: i32, most: i32) {
-        // A set's status may tell of pods that an earlier step has already given up.
-        let available: i32 = self.all().map(|s| s.status.available_replicas.min(self.size(s))).sum();
+        let available: i32 = self.all().map(|s| available(s).min(self.size(s))).sum();
         let mut excess = (available - least).min(most);
         for set in self.old.clone() {
             let size = self.size(&set);

@@ -69,21 +69,20 @@ struct Slice {
 type Wanted = BTreeMap<String, Value>;
 
 fn decide(service: &Object<Service>, view: &View) -> Vec<Action> {
-    // Pods with different ports (by name) cannot share a slice. The key is the ports' JSON.
+    // Pods with different ports (by name) cannot share a slice.
     let mut groups: BTreeMap<String, (Value, Wanted)> = BTreeMap::new();
     for pod in pods_of_service(service, view) {
         let ports = Value::Array(ports(service, &pod));
-        let group = groups.entry(ports.to_string()).or_insert_with(|| (ports, Wanted::new()));
+        let group = groups.entry(ports_key(&ports)).or_insert_with(|| (ports, Wanted::new()));
         group.1.insert(pod.meta().uid.clone(), endpoint(service, &pod, view));
     }
     let mut existing: BTreeMap<String, Vec<Object<EndpointSlice>>> = BTreeMap::new();
     for slice in view.owned_by::<EndpointSlice>(&service.meta().uid).filter(|s| is_ours(&s.meta().labels) && !s.meta().is_deleting()) {
-        let ports = slice.value().get("ports").cloned().unwrap_or_else(|| json!([]));
-        existing.entry(ports.to_string()).or_default().push(slice);
+        existing.entry(ports_key(&slice.value()["ports"])).or_default().push(slice);
     }
     if groups.is_empty() {
         // One empty slice says that the service is known and has nobody.
-        groups.insert("[]".into(), (json!([]), Wanted::new()));
+        groups.insert(String::new(), (json!([]), Wanted::new()));
     }
     let mut actions = Vec::new();
     for (key, (ports, wanted)) in groups {
@@ -96,6 +95,15 @@ fn decide(service: &Object<Service>, view: &View) -> Vec<Action> {
     }
     actions.extend(existing.into_values().flatten().map(|slice| delete(&slice)));
     actions
+}
+
+/// Tells lists of ports apart, whichever way they are written: none may be null, and members come in any order.
+fn ports_key(ports: &Value) -> String {
+    let text = |port: &Value, member: &str| port[member].as_str().unwrap_or("").to_owned();
+    let one = |p: &Value| format!("{} {} {} {}\n", text(p, "name"), text(p, "protocol"), p["port"], text(p, "appProtocol"));
+    let mut all: Vec<String> = ports.as_array().into_iter().flatten().map(one).collect();
+    all.sort();
+    all.concat()
 }
 
 fn endpoint(service: &Object<Service>, pod: &Object<Pod>, view: &View) -> Value {

@@ -4,7 +4,7 @@ mod victims;
 
 use std::time::Duration;
 
-use gantry_object::{ObjectName, Timestamp, Value};
+use gantry_object::{Timestamp, Value};
 use gantry_reconcile::{
     Action, Controller, Decision, DeleteOptions, Entry, EventKind, Key, Kind, Object, Preconditions, Read, View, controller_of, itself,
     merge_diff,
@@ -14,6 +14,7 @@ use serde_json::{Map, json};
 use crate::adoption::claim;
 use crate::kinds::{Pod, ReplicaSet};
 
+const NAME: &str = "replicaset-controller";
 /// How many pods one decision makes or deletes at most.
 const BURST: usize = 500;
 
@@ -22,7 +23,7 @@ pub struct ReplicaSets;
 
 impl Controller for ReplicaSets {
     fn name(&self) -> &'static str {
-        "replicaset-controller"
+        NAME
     }
 
     fn reads(&self) -> Vec<Read> {
@@ -59,22 +60,33 @@ fn decide(set: &Object<ReplicaSet>, view: &View, now: Timestamp) -> Decision {
         decision.actions = claimed.actions;
         return decision;
     }
-    let pods: Vec<Object<Pod>> = claimed.kept.into_iter().filter(|p| !p.is_finished() && !p.meta().is_deleting()).collect();
+    let mut pods: Vec<Object<Pod>> = claimed.kept.into_iter().filter(|p| !p.is_finished() && !p.meta().is_deleting()).collect();
     if !set.meta().is_deleting() {
-        decision.actions = scale(set, &pods, view, now);
+        decision.actions = scale(set, &mut pods, view, now);
     }
-    update_status(set, &pods, now, &mut decision);
+    let failure = view.failure(NAME, &Key::of::<ReplicaSet>(set.name().clone())).filter(|_| pods.len() < wanted(set));
+    if let Some(status) = update_status(set, &pods, failure, now, &mut decision) {
+        // What fails ends the decision: a failure is told before it is tried again.
+        let at = if failure.is_some() { 0 } else { decision.actions.len() };
+        decision.actions.insert(at, status);
+    }
     decision
 }
 
-fn scale(set: &Object<ReplicaSet>, pods: &[Object<Pod>], view: &View, now: Timestamp) -> Vec<Action> {
-    let wanted = usize::try_from(set.replicas()).unwrap_or(0);
+fn wanted(set: &ReplicaSet) -> usize {
+    usize::try_from(set.replicas()).unwrap_or(0)
+}
+
+/// Makes what is missing, or deletes what is too much, and takes that out of `pods`: the status, written after, must not tell of it.
+fn scale(set: &Object<ReplicaSet>, pods: &mut Vec<Object<Pod>>, view: &View, now: Timestamp) -> Vec<Action> {
+    let wanted = wanted(set);
     if pods.len() <= wanted {
         let missing = (wanted - pods.len()).min(BURST);
         return vec![new_pod(set); missing];
     }
     let excess = (pods.len() - wanted).min(BURST);
     let victims = victims::choose(set, pods, excess, view, now);
+    pods.retain(|p| !victims.iter().any(|v| v.name() == p.name()));
     let names = victims.iter().map(|p| p.name().name.clone());
     let events = names.map(|name| event(set, EventKind::Normal, "SuccessfulDelete", format!("Deleted pod: {name}")));
     victims.iter().map(delete_pod).chain(events).collect()
@@ -94,7 +106,13 @@ fn new_pod(set: &Object<ReplicaSet>) -> Action {
     metadata.insert("ownerReferences".into(), json!([meta.as_controller("apps/v1", "ReplicaSet")]));
     let spec = set.spec.template.get("spec").cloned().unwrap_or_else(|| json!({}));
     let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
-    Action::Create { resource: Pod::RESOURCE, name: ObjectName::new(&meta.namespace, ""), subresource: None, object }
+    Action::CreateFor {
+        owner: ReplicaSet::RESOURCE,
+        owner_name: set.name().clone(),
+        owner_uid: meta.uid.clone(),
+        resource: Pod::RESOURCE,
+        object,
+    }
 }
 
 /// `name-`, which a suffix of five characters completes; the server cuts what is too long.
@@ -112,7 +130,13 @@ fn event(set: &Object<ReplicaSet>, kind: EventKind, reason: &'static str, messag
     Action::Event { resource: ReplicaSet::RESOURCE, name: set.name().clone(), uid: set.meta().uid.clone(), kind, reason, message }
 }
 
-fn update_status(set: &Object<ReplicaSet>, pods: &[Object<Pod>], now: Timestamp, decision: &mut Decision) {
+fn update_status(
+    set: &Object<ReplicaSet>,
+    pods: &[Object<Pod>],
+    failure: Option<&str>,
+    now: Timestamp,
+    decision: &mut Decision,
+) -> Option<Action> {
     let min_ready = Duration::from_secs(u64::try_from(set.spec.min_ready_seconds).unwrap_or(0));
     let labels = set.spec.template.pointer("/metadata/labels").and_then(Value::as_object);
     let (mut labelled, mut ready, mut available) = (0, 0, 0);
@@ -135,17 +159,28 @@ fn update_status(set: &Object<ReplicaSet>, pods: &[Object<Pod>], now: Timestamp,
         set_number(&mut new, member, i64::from(number));
     }
     set_number(&mut new, "observedGeneration", set.meta().generation);
-    if let Some(change) = merge_diff(&old, &new) {
-        let change = json!({"status": change});
-        decision.actions.push(Action::Update {
-            resource: ReplicaSet::RESOURCE,
-            subresource: Some("status"),
-            base: set.encoded().clone(),
-            change,
-        });
-    }
+    set_failure(&mut new, failure, now);
     if ready < set.replicas() {
         decision.waiting_on.push(format!("{} of {} pods are ready", ready, set.replicas()));
+    }
+    let change = json!({"status": merge_diff(&old, &new)?});
+    Some(Action::Update { resource: ReplicaSet::RESOURCE, subresource: Some("status"), base: set.encoded().clone(), change })
+}
+
+/// Says, or no longer says, that pods cannot be made.
+fn set_failure(status: &mut Value, failure: Option<&str>, now: Timestamp) {
+    let mut conditions = status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let before = conditions.iter().position(|c| c["type"] == "ReplicaFailure").map(|i| conditions.remove(i));
+    if let Some(message) = failure {
+        let since = before.and_then(|c| c["lastTransitionTime"].as_str().map(str::to_owned)).unwrap_or_else(|| now.rfc3339());
+        conditions.push(json!({
+            "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message, "lastTransitionTime": since,
+        }));
+    }
+    if !conditions.is_empty() {
+        status["conditions"] = Value::Array(conditions);
+    } else if let Some(members) = status.as_object_mut() {
+        members.remove("conditions");
     }
 }
 

@@ -52,7 +52,8 @@ fn pod(name: &str, since: &str, mut change: Json) -> Value {
 #[test]
 fn pods_are_made_counted_and_replaced() {
     let mut world = world(2);
-    world.settle();
+    let log = world.settle();
+    assert!(log.contains("event SuccessfulCreate: Created pod: s-"), "{log}");
     let pods = world.list(Pod::RESOURCE);
     assert_eq!(pods.len(), 2);
     assert_eq!(pods[0]["metadata"]["labels"], json!({"app": "s"}));
@@ -136,6 +137,23 @@ fn those_go_first_whose_loss_costs_least() {
         world.settle();
     }
     assert_eq!(order, ["1-unassigned", "2-pending", "3-not-ready", "4-cheap", "5-crowded", "6-young", "7-restarted", "8-steady", "9-dear"]);
+}
+
+#[test]
+fn a_refusal_is_told_and_not_tried_for_every_pod() {
+    let mut world = world(50);
+    world.refuse(gantry_reconcile::Verb::Create, "pods");
+    let log = world.settle();
+    assert_eq!(log.matches("event FailedCreate: Error creating: ").count(), 1, "{log}");
+    assert!(world.list(Pod::RESOURCE).is_empty());
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    let conditions = |world: &World| world.get(ReplicaSet::RESOURCE, &name()).unwrap()["status"]["conditions"].clone();
+    assert_eq!((&conditions(&world)[0]["type"], &conditions(&world)[0]["reason"]), (&json!("ReplicaFailure"), &json!("FailedCreate")));
+    world.allow_all();
+    world.pass(Duration::from_secs(60));
+    world.settle();
+    assert_eq!((world.list(Pod::RESOURCE).len(), conditions(&world)), (50, Json::Null));
 }
 
 #[test]

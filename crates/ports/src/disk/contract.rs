@@ -91,6 +91,20 @@ fn names_are_not_safe_before_the_directory_is_synced() {
 }
 
 #[test]
+fn a_killed_process_loses_its_lock_and_files_and_nothing_else() {
+    let disk = SimDisk::new();
+    let (file, _lock) = (disk.create("a", 4).unwrap(), disk.lock().unwrap());
+    file.write_at(0, b"text").unwrap();
+    disk.kill();
+    assert!(file.size().is_err());
+    assert_eq!(disk.bytes("a").unwrap(), b"text");
+    let copy = disk.duplicate();
+    disk.lock().unwrap();
+    copy.crash(1);
+    assert_eq!(copy.bytes("a").unwrap(), b"text", "a duplicate has everything on its platters");
+}
+
+#[test]
 fn a_full_disk_says_so_and_recovers() {
     let disk = SimDisk::new();
     disk.set_capacity(Some(1000));

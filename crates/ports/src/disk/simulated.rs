@@ -82,6 +82,13 @@ impl SimDisk {
         state.epoch += 1;
     }
 
+    /// The process that uses the disk dies: its lock goes and its open files fail, but nothing is lost, since the kernel lives on.
+    pub fn kill(&self) {
+        let mut state = self.lock_state();
+        state.locked = false;
+        state.epoch += 1;
+    }
+
     /// After this many more writes, syncs and name changes every operation fails, the last of them half done, until [`SimDisk::crash`].
     pub fn fail_power_in(&self, operations: u64) {
         self.lock_state().power_fails_in = Some(operations);
@@ -132,6 +139,25 @@ impl SimDisk {
         true
     }
 
+    /// Another disk with the same files, everything on it durable, and no faults.
+    ///
+    /// # Panics
+    /// Never: the new disk has room.
+    pub fn duplicate(&self) -> Self {
+        let copy = Self::new();
+        {
+            let (from, mut to) = (self.lock_state(), copy.lock_state());
+            for (name, inode) in &from.names {
+                let bytes = from.inodes[inode].now.clone();
+                to.inodes.insert(*inode, Inode { durable: bytes.clone(), now: bytes, dirty: Vec::new() });
+                to.names.insert(name.clone(), *inode);
+                to.durable_names.insert(name.clone(), *inode);
+            }
+            to.next_inode = from.next_inode;
+        }
+        copy
+    }
+
     /// A copy of a file's bytes.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.lock_state();
@@ -140,6 +166,14 @@ impl SimDisk {
 }
 
 impl Inode {
+    /// Makes durable what was written. Costs what was written, not the file's size.
+    fn settle(&mut self) {
+        self.durable.resize(self.now.len(), 0);
+        for (from, to) in self.dirty.drain(..) {
+            self.durable[from..to].copy_from_slice(&self.now[from..to]);
+        }
+    }
+
     fn crash(&mut self, rng: &mut Rng) {
         let mut left = self.durable.clone();
         for &(from, to) in &self.dirty {
@@ -377,9 +411,7 @@ impl DiskFile for SimFile {
                 state.fail_syncs -= 1;
                 return Err(io::Error::other("simulated failure to sync"));
             }
-            let file = inode(state, id);
-            file.durable.clone_from(&file.now);
-            file.dirty.clear();
+            inode(state, id).settle();
             Ok(())
         })
     }

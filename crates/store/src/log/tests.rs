@@ -148,7 +148,7 @@ fn any_flipped_byte_is_found_or_was_in_the_tail() {
         let bytes = disk.bytes(name).unwrap();
         let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0);
         for at in (0..used).step_by(37) {
-            let copy = copy_of(&disk);
+            let copy = disk.duplicate();
             assert!(copy.flip(name, at as u64, 0x10));
             match open(Arc::new(copy), small(true)) {
                 Err(OpenError::Damaged { file, .. }) => {
@@ -165,18 +165,6 @@ fn any_flipped_byte_is_found_or_was_in_the_tail() {
         }
     }
     assert!(found > 50 && tail > 0, "{found} {tail}");
-}
-
-fn copy_of(disk: &SimDisk) -> SimDisk {
-    let copy = SimDisk::new();
-    for name in disk.list().unwrap() {
-        let bytes = disk.bytes(&name).unwrap();
-        let file = copy.create(&name, 0).unwrap();
-        file.write_at(0, &bytes).unwrap();
-        file.sync_data().unwrap();
-    }
-    copy.sync_dir().unwrap();
-    copy
 }
 
 #[test]

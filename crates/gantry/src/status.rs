@@ -1,0 +1,96 @@
+//! `gantry status`: what a cluster is and what runs for it.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Failure, StatusArgs};
+use crate::daemon;
+use crate::data_dir::DataDir;
+use crate::local_node::cgroup_parent;
+
+/// Prints version, identity, nodes and processes.
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let dir = args.cluster.open();
+    let Some(identity) = dir.known_identity() else {
+        return Err(Failure::usage(format!("there is no cluster in {}; start one with `gantry up --data-dir {0}`", dir.root().display())));
+    };
+    let server = daemon::running(&dir);
+    let mut processes = Vec::new();
+    if let Some(pid) = server {
+        processes.push(json!({"pid": pid, "role": "server", "node": dir.nodes().first()}));
+    }
+    for node in dir.nodes() {
+        processes.extend(node_processes(&dir, &identity.id, &node));
+    }
+    let status = json!({
+        "version": env!("CARGO_PKG_VERSION"), "clusterId": identity.id, "running": server.is_some(), "port": identity.port,
+        "serviceCidr": identity.service_cidr, "podCidr": identity.pod_cidr, "kubeconfig": dir.kubeconfig(),
+        "nodes": dir.nodes(), "processes": processes,
+    });
+    match args.output.as_str() {
+        "json" => println!("{status:#}"),
+        _ => print_text(&status),
+    }
+    Ok(())
+}
+
+/// Shims and containers of a node, found by the cluster's cgroups.
+fn node_processes(dir: &DataDir, cluster_id: &str, node: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let state = dir.node(node).join("containers");
+    let parent = cgroup_parent(cluster_id, node);
+    for pid in fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<String> = command.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+        let is_shim = words.get(1).is_some_and(|w| w == crate::SHIM) && words.get(2).is_some_and(|w| Path::new(w).starts_with(&state));
+        if is_shim {
+            let sandbox = words.get(2).and_then(|w| Path::new(w).file_name()).map(|n| n.to_string_lossy().into_owned());
+            found.push(json!({"pid": pid, "role": "shim", "node": node, "sandbox": sandbox}));
+            continue;
+        }
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if let Some((sandbox, container)) = groups.lines().find_map(|l| container_of(l, &parent)) {
+            let id = format!("{sandbox}_{container}");
+            found.push(json!({"pid": pid, "role": "container", "node": node, "pod": sandbox, "container": container.rsplit_once('-').map_or(container.as_str(), |(n, _)| n), "id": id}));
+        }
+    }
+    found
+}
+
+/// The sandbox and container whose cgroup a line of `/proc/PID/cgroup` names: `…/PARENT/QOS/podUID/NAME-ATTEMPT`.
+fn container_of(line: &str, parent: &str) -> Option<(String, String)> {
+    let path = line.splitn(3, ':').nth(2)?;
+    let rest = path.strip_prefix(parent)?.trim_start_matches('/');
+    let mut parts = rest.split('/');
+    let (_qos, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
+    Some((pod.strip_prefix("pod")?.to_owned(), container.to_owned()))
+}
+
+fn print_text(status: &Value) {
+    let text = |member: &str| status[member].as_str().unwrap_or("").to_owned();
+    let running = if status["running"] == true { "running" } else { "stopped" };
+    println!("cluster {} ({running}), version {}", text("clusterId"), text("version"));
+    println!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
+    println!("kubeconfig {}", text("kubeconfig"));
+    for process in status["processes"].as_array().into_iter().flatten() {
+        let what = process["id"].as_str().or(process["sandbox"].as_str()).unwrap_or("");
+        println!(
+            "{:>8}  {:<10} {:<16} {what}",
+            process["pid"],
+            process["role"].as_str().unwrap_or(""),
+            process["node"].as_str().unwrap_or("")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn containers_are_found_by_their_cgroups() {
+        let found = super::container_of("4:memory:/gantry-ab/n1/burstable/podu1/web-0", "/gantry-ab/n1");
+        assert_eq!(found, Some(("u1".into(), "web-0".into())));
+        assert_eq!(super::container_of("4:memory:/user.slice", "/gantry-ab/n1"), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! A control plane of the test's own: its own directory, its own port, gone with the test.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Server {
+    pub(crate) dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a server and waits until its API answers.
+    pub(crate) fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let mut server = Self { dir: tempfile::tempdir().expect("a directory"), port, child: None };
+        server.run();
+        server
+    }
+
+    /// Starts it again where it was.
+    pub(crate) fn run(&mut self) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gantry"))
+            .args(["server", "--port", &self.port.to_string(), "--data-dir"])
+            .arg(self.dir.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = child.stderr.take().expect("piped");
+        self.child = Some(child);
+        let mut lines = BufReader::new(stderr).lines();
+        let mut said = Vec::new();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| {
+            said.push(line);
+            said.last().is_some_and(|l| l.contains("the API is ready"))
+        });
+        assert!(ready, "the server ended: {said:#?}");
+        // Whatever it says later must not fill the pipe.
+        std::thread::Builder::new().spawn(move || lines.map_while(Result::ok).for_each(drop)).expect("a thread");
+    }
+
+    /// Kills it without warning.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("ours to kill");
+            child.wait().expect("ours to wait for");
+        }
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
+    }
+
+    /// kubectl with arguments separated by spaces.
+    pub(crate) fn kubectl(&self, args: &str) -> Output {
+        self.kubectl_with(&args.split(' ').collect::<Vec<_>>(), "")
+    }
+
+    /// kubectl with something on its standard input.
+    pub(crate) fn kubectl_with(&self, args: &[&str], input: &str) -> Output {
+        self.run_kubectl("kubectl", args, input)
+    }
+
+    /// One of several kubectls.
+    pub(crate) fn run_kubectl(&self, program: &str, args: &[&str], input: &str) -> Output {
+        let mut command = Command::new(program);
+        command.args(args).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{program} is needed by the tests (scripts/test installs it): {e}"));
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("kubectl reads");
+        let output = child.wait_with_output().expect("kubectl ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Output { line: args.join(" "), ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Asks again and again until the answer satisfies.
+    pub(crate) fn wait_for(&self, args: &str, satisfied: impl Fn(&str) -> bool) -> String {
+        let begun = Instant::now();
+        loop {
+            let output = self.kubectl(args);
+            if output.ok && satisfied(&output.stdout) {
+                return output.stdout;
+            }
+            assert!(begun.elapsed() < PATIENCE, "`kubectl {args}` still says\n{}{}", output.stdout, output.stderr);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// What kubectl said.
+pub(crate) struct Output {
+    line: String,
+    pub(crate) ok: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// It succeeded and said this among other things.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        let said = format!("{}{}", self.stdout, self.stderr);
+        assert!(self.ok && said.contains(text), "`kubectl {}` should say {text:?}, said:\n{said}", self.line);
+    }
+
+    /// It failed and said this among other things.
+    #[track_caller]
+    pub(crate) fn fails(&self, text: &str) {
+        let said = format!("{}{}", self.stdout, self.stderr);
+        assert!(!self.ok && said.contains(text), "`kubectl {}` should fail with {text:?}, said:\n{said}", self.line);
+    }
+}
