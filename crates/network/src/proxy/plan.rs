@@ -204,10 +204,13 @@ impl Planner {
         let mut planned = Planned { source: Some(service.clone()), ..Planned::default() };
         let spec = &service.spec;
         for port in &spec.ports {
+            let exposed = port.node_port.is_some() || !spec.external_ips.is_empty();
+            if !exposed && spec.cluster_ips.is_empty() {
+                continue; // headless: nothing leads there
+            }
             let all = usable(&service.endpoints, port, |_| true);
             let here = usable(&service.endpoints, port, |endpoint| endpoint.node.as_deref() == Some(&self.node));
             let base = format!("{}/{}/{}/{}", spec.namespace, spec.name, port.protocol.lower(), port.port);
-            let exposed = port.node_port.is_some() || !spec.external_ips.is_empty();
             let needs_here = spec.internal_local || spec.external_local && exposed;
             let everywhere = self.chain(key, service, port, format!("svc-{base}"), &all, &mut planned);
             let local = if needs_here { self.chain(key, service, port, format!("local-{base}"), &here, &mut planned) } else { None };

@@ -169,3 +169,14 @@ fn endpoints_on_their_way_out_serve_only_while_no_other_does() {
     assert_eq!(used(&[going.clone(), starting.clone()]), [1]);
     assert_eq!(used(&[going, starting, endpoint(0x0af4_0003, "here")]), [3]);
 }
+
+#[test]
+fn a_headless_service_leaves_the_table_alone() {
+    let mut headless = spec("db");
+    headless.cluster_ips.clear();
+    let mut table = ServiceTable::default();
+    table.set(headless, vec![endpoint(0x0af4_0001, "here")]);
+    let mut model = Model::default();
+    assert_eq!(model.apply(&planner().change(&table)), 0);
+    assert!(model.chains.is_empty());
+}
