@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::process::Command;
@@ -39,6 +40,34 @@ fn attaching_and_detaching_twice_is_as_good_as_once() {
         assert!(network.list().is_empty() && !first.netns.exists());
         assert_ne!(network.attach("pod").unwrap().addresses, first.addresses);
         assert!(matches!(network.attach("../pod"), Err(Error::Name { .. })));
+        network.teardown().unwrap();
+    });
+}
+
+#[test]
+fn many_pods_come_and_go_at_once() {
+    on_machine(|dir| {
+        let network = start(dir);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let network = &network;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let (kept, passing) = (format!("kept-{worker}-{round}"), format!("passing-{worker}-{round}"));
+                        network.attach(&passing).unwrap();
+                        network.attach(&kept).unwrap();
+                        network.detach(&passing).unwrap();
+                    }
+                });
+            }
+        });
+        let pods = network.list();
+        let addresses: BTreeSet<Ipv4Addr> = pods.iter().map(|uid| network.find(uid).unwrap().addresses[0]).collect();
+        assert_eq!((pods.len(), addresses.len()), (20, 20));
+        for uid in &pods {
+            let pod = network.find(uid).unwrap();
+            ask(&[&Server::on(&pod, 8080)], (pod.addresses[0], 8080)).unwrap();
+        }
         network.teardown().unwrap();
     });
 }

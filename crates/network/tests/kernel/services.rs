@@ -262,6 +262,11 @@ fn thousands_of_services_fit_in_one_batch() {
             network.attach(&format!("more-{index}")).unwrap();
         }
         println!("a pod was attached within {:?}", (clock.monotonic() - began) / 20);
+        let began = clock.monotonic();
+        for index in 0..20 {
+            network.detach(&format!("more-{index}")).unwrap();
+        }
+        println!("a pod was detached within {:?}", (clock.monotonic() - began) / 20);
         network.teardown().unwrap();
     });
 }
