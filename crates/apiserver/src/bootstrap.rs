@@ -123,7 +123,15 @@ fn node_bindings() -> Vec<(Resource, &'static str, Value)> {
         bind("gantry:first-certificate", &format!("{approve}:nodeclient"), BOOTSTRAPPERS),
         bind("gantry:next-certificate", &format!("{approve}:selfnodeclient"), "system:nodes"),
     ];
-    bindings.into_iter().map(|b| (RBAC[1], "", b)).collect()
+    let mut all: Vec<_> = bindings.into_iter().map(|b| (RBAC[1], "", b)).collect();
+    // Upstream leaves approving nodes' serving certificates to people; here the controller checks them against the node's own addresses.
+    let approver = "gantry:serving-approver";
+    let rules = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"]}]);
+    all.push((RBAC[0], "", json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": approver}, "rules": rules})));
+    let mut binding = bind(approver, approver, "");
+    binding["subjects"] = json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "certificate-controller"}]);
+    all.push((RBAC[1], "", binding));
+    all
 }
 
 /// Creates an object, or brings the endpoints of this server up to date where they stand.

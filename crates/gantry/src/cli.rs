@@ -56,9 +56,9 @@ enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// How many nodes the cluster has.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
-    pub(crate) nodes: u16,
+    /// How many nodes the cluster has on this host; kept from the first start on [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=14))]
+    pub(crate) nodes: Option<u16>,
     /// Stay in the foreground.
     #[arg(long)]
     pub(crate) foreground: bool,

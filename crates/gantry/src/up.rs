@@ -54,12 +54,12 @@ fn check_host() -> Result<(), Failure> {
 fn arguments(args: &UpArgs) -> Vec<String> {
     let server = &args.server;
     let mut all = vec!["up".to_owned(), "--foreground".into(), "--data-dir".into(), absolute(&server.cluster.data_dir)];
-    all.extend(["--nodes".into(), args.nodes.to_string()]);
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
             all.extend([flag.to_owned(), value]);
         }
     };
+    add("--nodes", args.nodes.map(|n| n.to_string()));
     add("--port", server.port.map(|p| p.to_string()));
     add("--advertise-address", server.advertise_address.map(|a| a.to_string()));
     add("--service-cidr", server.service_cidr.clone());
@@ -77,7 +77,7 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.server.cluster.open();
-        let identity = dir.identity(&args.server, Some(args.nodes), &*world.random)?;
+        let identity = dir.identity(&args.server, args.nodes, &*world.random)?;
         let _lock = Lock::take(&dir)?;
         let control_plane = server::start(&world, &dir, &identity).await?;
         let admin: Arc<dyn Api> = Arc::new(control_plane.server.client(User::admin()));
