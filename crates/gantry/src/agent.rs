@@ -88,6 +88,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
             service_cidr: info.service_cidr,
             pod_cidr: info.pod_cidr,
             own_pod_cidr: kept.place.as_ref().map(|p| p.pod_cidr),
+            heartbeat: Duration::from_millis(args.heartbeat),
             directory: directory.clone(),
         };
         let tls = async || serving(&world, &api, &identity, &settings).await;
@@ -130,7 +131,8 @@ fn enter(place: &Place, directory: &Path) -> Result<(), Failure> {
     let network = fs::File::open(&place.netns).map_err(failed("opening the node's network namespace"))?;
     use std::os::fd::AsFd;
     match mounts {
-        Some(mounts) => move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount)).map_err(|e| failed("entering the node's mounts")(e.into()))?,
+        Some(mounts) => move_into_link_name_space(mounts.as_fd(), Some(LinkNameSpaceType::Mount))
+            .map_err(|e| failed("entering the node's mounts")(e.into()))?,
         None => {
             // SAFETY: only this thread exists, and nothing in this process relies on which mount namespace it is in.
             unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.map_err(|e| failed("making the node's mount namespace")(e.into()))?;
@@ -138,7 +140,8 @@ fn enter(place: &Place, directory: &Path) -> Result<(), Failure> {
             rustix::mount::mount_change("/", private).map_err(|e| failed("making the node's mounts private")(e.into()))?;
         }
     }
-    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).map_err(|e| failed("entering the node's network")(e.into()))?;
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|e| failed("entering the node's network")(e.into()))?;
     fs::create_dir_all(&place.host_root).map_err(failed("making the node's root for hostPath volumes"))
 }
 
@@ -152,7 +155,9 @@ async fn identity(world: &World, directory: &Path, target: &Target, name: &str, 
             return Ok((Issued { certificate_pem: certificate.clone(), key_pem: key.clone() }, authority.clone()));
         }
     }
-    let token = token.ok_or_else(|| Failure::usage("the node has no certificate yet: join with --token, from `gantry token create` on the server's machine"))?;
+    let token = token.ok_or_else(|| {
+        Failure::usage("the node has no certificate yet: join with --token, from `gantry token create` on the server's machine")
+    })?;
     let token: JoinToken = token.parse().map_err(|e| Failure::act("reading --token", e))?;
     let pinned = Arc::new(PinnedAuthority::new(&token.ca_hash));
     let tls = ClientTls::with_verifier(pinned.clone(), None).map_err(|e| Failure::act("setting up TLS", e))?;
@@ -175,15 +180,24 @@ async fn certificate(world: &World, api: &Arc<dyn Api>, profile: &Profile, signe
     let object = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"generateName": "node-csr-"},
         "spec": {"request": request, "signerName": signer, "usages": ["digital signature", usage]}});
     let created = api.call(Request::create(REQUESTS, "", &object)).await.and_then(|r| r.object());
-    let created: Value = created.map_err(|e| Failure::act("asking for a certificate", e))?.decode().map_err(|e| Failure::act("asking for a certificate", e))?;
+    let created: Value = created
+        .map_err(|e| Failure::act("asking for a certificate", e))?
+        .decode()
+        .map_err(|e| Failure::act("asking for a certificate", e))?;
     let name = gantry_object::meta::name(&created).to_owned();
     let deadline = world.clock.monotonic() + PATIENCE;
     loop {
         let current = api.call(Request::get(REQUESTS, "", &name)).await.and_then(|r| r.object());
-        let current: Value = current.map_err(|e| Failure::act("waiting for a certificate", e))?.decode().map_err(|e| Failure::act("waiting for a certificate", e))?;
+        let current: Value = current
+            .map_err(|e| Failure::act("waiting for a certificate", e))?
+            .decode()
+            .map_err(|e| Failure::act("waiting for a certificate", e))?;
         let conditions = current["status"]["conditions"].as_array().into_iter().flatten();
         if let Some(refused) = conditions.into_iter().find(|c| c["type"] == "Denied" || c["type"] == "Failed") {
-            return Err(Failure::usage(format!("the API refused a certificate: {}", refused["message"].as_str().unwrap_or("no reason given"))));
+            return Err(Failure::usage(format!(
+                "the API refused a certificate: {}",
+                refused["message"].as_str().unwrap_or("no reason given")
+            )));
         }
         if let Some(signed) = current["status"]["certificate"].as_str().filter(|c| !c.is_empty()) {
             let pem = base64::engine::general_purpose::STANDARD.decode(signed).ok().and_then(|b| String::from_utf8(b).ok());
@@ -204,7 +218,12 @@ fn connect(world: &World, target: &Target, (issued, authority): &(Issued, String
 }
 
 /// How the node's own API shows itself: with a certificate the cluster signed for its name and address.
-async fn serving(world: &World, api: &Arc<dyn Api>, (_, authority): &(Issued, String), settings: &NodeSettings) -> Result<ServerTls, Failure> {
+async fn serving(
+    world: &World,
+    api: &Arc<dyn Api>,
+    (_, authority): &(Issued, String),
+    settings: &NodeSettings,
+) -> Result<ServerTls, Failure> {
     let profile = Profile {
         common_name: format!("system:node:{}", settings.name),
         organization: "system:nodes".into(),
@@ -219,7 +238,10 @@ async fn serving(world: &World, api: &Arc<dyn Api>, (_, authority): &(Issued, St
 
 async fn cluster_info(api: &Arc<dyn Api>) -> Result<ClusterInfo, Failure> {
     let object = api.call(Request::get(CONFIG_MAPS, "kube-public", "gantry-cluster")).await.and_then(|r| r.object());
-    let object: Value = object.map_err(|e| Failure::act("reading about the cluster", e))?.decode().map_err(|e| Failure::act("reading about the cluster", e))?;
+    let object: Value = object
+        .map_err(|e| Failure::act("reading about the cluster", e))?
+        .decode()
+        .map_err(|e| Failure::act("reading about the cluster", e))?;
     let text = |key: &str| object["data"][key].as_str().unwrap_or("").to_owned();
     let cidr = |key: &str| Cidr::try_from(text(key)).map_err(Failure::usage);
     Ok(ClusterInfo { id: text("clusterId"), service_cidr: cidr("serviceCidr")?, pod_cidr: cidr("podCidr")? })

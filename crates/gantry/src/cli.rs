@@ -36,7 +36,9 @@ enum Command {
     )]
     Server(ServerArgs),
     /// Run a node's agent, in the foreground: on a machine that joins a cluster, or for a node of this host.
-    #[command(after_help = "Example, with a token from `gantry token create` on the server's machine:\n  gantry agent --server https://10.0.0.5:6443 --token TOKEN")]
+    #[command(
+        after_help = "Example, with a token from `gantry token create` on the server's machine:\n  gantry agent --server https://10.0.0.5:6443 --token TOKEN"
+    )]
     Agent(AgentArgs),
     /// Make tokens that nodes join with.
     #[command(subcommand)]
@@ -82,6 +84,9 @@ pub(crate) struct AgentArgs {
     /// The node's own address [default: the one it reaches the API from].
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Option<Ipv4Addr>,
+    /// How often the node says that it is alive, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub(crate) heartbeat: u64,
     /// Settings of a node that shares its host with others of its cluster, as JSON.
     #[arg(long, hide = true)]
     pub(crate) place: Option<String>,
@@ -150,6 +155,9 @@ pub(crate) struct ServerArgs {
     /// The addresses of pods, as network/length; kept from the first start on [default: a free range].
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Option<String>,
+    /// After how many seconds a silent node counts as gone. Nodes started by `up` report five times as often.
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) node_grace: u64,
 }
 
 /// Why a command failed: what to say, and how to exit.
@@ -211,7 +219,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Image(command) => image::run(command),
         Command::Kubectl(args) => kubectl::run(&args),
         Command::Version => {
-            println!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
+            crate::say!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }

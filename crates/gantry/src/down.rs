@@ -49,7 +49,7 @@ pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
     if args.purge {
         purge(&dir)?;
     }
-    println!("cluster {} is down", identity.id);
+    crate::say!("cluster {} is down", identity.id);
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use gantry_containers::{LocalConfig, LocalRuntime, Runtime};
 use gantry_dns::{Dns, DnsConfig};
 use gantry_images::{Registries, Store};
 use gantry_network::{Network, NetworkConfig, Range};
-use gantry_transport::{ServerTls, serve};
 use gantry_node::{Agent, AgentConfig, AgentParts, NodeNetwork, StoreImages, join};
+use gantry_transport::{ServerTls, serve};
 
 use crate::cli::Failure;
 use crate::data_dir::{Cidr, ClusterIdentity};
@@ -33,6 +33,8 @@ pub(crate) struct NodeSettings {
     pub(crate) port: u16,
     pub(crate) service_cidr: Cidr,
     pub(crate) pod_cidr: Cidr,
+    /// How often the node says that it is alive.
+    pub(crate) heartbeat: Duration,
     /// The part of `pod_cidr` that is this node's, when that was decided beforehand.
     pub(crate) own_pod_cidr: Option<Cidr>,
 }
@@ -59,6 +61,7 @@ impl NodeSettings {
             port: identity.kubelet_port,
             service_cidr: identity.service_cidr,
             pod_cidr: identity.pod_cidr,
+            heartbeat: HEARTBEAT,
             own_pod_cidr: None,
             name,
         }
@@ -101,7 +104,12 @@ pub(crate) struct LocalNode {
 
 /// Starts a node; returns when its agent has told the API that it is ready.
 /// `tls` gives how the node's own API shows itself, asked once the node is registered.
-pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn Api>, tls: impl AsyncFnOnce() -> Result<ServerTls, Failure>) -> Result<LocalNode, Failure> {
+pub(crate) async fn start(
+    world: &World,
+    settings: &NodeSettings,
+    api: Arc<dyn Api>,
+    tls: impl AsyncFnOnce() -> Result<ServerTls, Failure>,
+) -> Result<LocalNode, Failure> {
     let mut config = AgentConfig {
         node_name: settings.name.clone(),
         root: settings.directory.join("kubelet"),
@@ -114,7 +122,7 @@ pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn A
         cluster_domain: DOMAIN.into(),
         port: settings.port,
         max_pods: MAX_PODS,
-        heartbeat: HEARTBEAT,
+        heartbeat: settings.heartbeat,
         labels: Vec::new(),
     };
     std::fs::create_dir_all(&config.root).map_err(|e| Failure::act(format!("making {}", config.root.display()), e))?;

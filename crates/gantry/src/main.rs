@@ -1,5 +1,14 @@
 //! The `gantry` binary: reads the command line, checks the whole configuration, builds, runs, drains.
 
+/// Says a line to whoever reads our standard output; a reader that has gone is no failure.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+pub(crate) use say;
+
 mod admin;
 mod agent;
 mod cli;

@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gantry_client::Api;
 use gantry_network::{Fabric, FabricConfig, Range};
@@ -31,7 +32,13 @@ pub(crate) fn fabric_config(dir: &DataDir, identity: &ClusterIdentity) -> Fabric
 }
 
 /// Makes the nodes' network and starts the agents that don't run yet; gives the nodes' names.
-pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity, admin: &Arc<dyn Api>) -> Result<Vec<String>, Failure> {
+pub(crate) async fn start(
+    world: &World,
+    dir: &DataDir,
+    identity: &ClusterIdentity,
+    admin: &Arc<dyn Api>,
+    heartbeat: Duration,
+) -> Result<Vec<String>, Failure> {
     let config = fabric_config(dir, identity);
     let fabric = world.tasks.blocking(move || Fabric::start(&config)).await.map_err(|e| Failure::act("making the nodes' network", e))?;
     let server = format!("https://{}:{}", fabric.host_address(), identity.port);
@@ -46,6 +53,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         let place = serde_json::to_string(&place).expect("settings have only text keys");
         let mut args = vec!["agent".to_owned(), "--data-dir".into(), dir.root().display().to_string(), "--server".into(), server.clone()];
         args.extend(["--node-name".into(), node.name.clone(), "--node-ip".into(), node.address.to_string(), "--place".into(), place]);
+        args.extend(["--heartbeat".into(), heartbeat.as_millis().to_string()]);
         if !directory.join("pki/client.crt").exists() {
             let token = token::make(world, admin, &dir.authority_pem()?).await?;
             args.extend(["--token".into(), token.to_string()]);

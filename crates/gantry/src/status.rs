@@ -20,7 +20,8 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let server = daemon::running(&dir);
     let mut processes = Vec::new();
     if let Some(pid) = server {
-        processes.push(json!({"pid": pid, "role": "server", "node": if identity.nodes == 1 { dir.nodes().first().cloned() } else { None }}));
+        processes
+            .push(json!({"pid": pid, "role": "server", "node": if identity.nodes == 1 { dir.nodes().first().cloned() } else { None }}));
     }
     for node in dir.nodes() {
         if let Some(pid) = daemon::holder(&lock_file(&dir.node(&node))) {
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         "nodes": dir.nodes(), "processes": processes,
     });
     match args.output.as_str() {
-        "json" => println!("{status:#}"),
+        "json" => crate::say!("{status:#}"),
         _ => print_text(&status),
     }
     Ok(())
@@ -86,12 +87,12 @@ fn container_of(line: &str, parent: &str) -> Option<(String, String)> {
 fn print_text(status: &Value) {
     let text = |member: &str| status[member].as_str().unwrap_or("").to_owned();
     let running = if status["running"] == true { "running" } else { "stopped" };
-    println!("cluster {} ({running}), version {}", text("clusterId"), text("version"));
-    println!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
-    println!("kubeconfig {}", text("kubeconfig"));
+    crate::say!("cluster {} ({running}), version {}", text("clusterId"), text("version"));
+    crate::say!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
+    crate::say!("kubeconfig {}", text("kubeconfig"));
     for process in status["processes"].as_array().into_iter().flatten() {
         let what = process["id"].as_str().or(process["sandbox"].as_str()).unwrap_or("");
-        println!(
+        crate::say!(
             "{:>8}  {:<10} {:<16} {what}",
             process["pid"],
             process["role"].as_str().unwrap_or(""),

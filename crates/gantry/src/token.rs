@@ -25,7 +25,7 @@ pub(crate) fn create(cluster: &ClusterArgs) -> Result<(), Failure> {
         let dir = cluster.open();
         let api: Arc<dyn Api> = Arc::new(admin::connect(&world, &dir)?);
         let token = make(&world, &api, &dir.authority_pem()?).await?;
-        println!("{token}");
+        crate::say!("{token}");
         Ok(())
     })
 }

@@ -33,8 +33,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let begun = RealClock::new();
     let dir = args.server.cluster.open();
     let ready = daemon::start_in_background(&dir, &arguments(args))?;
-    println!("{ready} in {:.2} s", begun.monotonic().as_secs_f64());
-    println!("export KUBECONFIG={}", dir.kubeconfig().display());
+    crate::say!("{ready} in {:.2} s", begun.monotonic().as_secs_f64());
+    crate::say!("export KUBECONFIG={}", dir.kubeconfig().display());
     Ok(())
 }
 
@@ -60,6 +60,7 @@ fn arguments(args: &UpArgs) -> Vec<String> {
         }
     };
     add("--nodes", args.nodes.map(|n| n.to_string()));
+    add("--node-grace", Some(server.node_grace.to_string()));
     add("--port", server.port.map(|p| p.to_string()));
     add("--advertise-address", server.advertise_address.map(|a| a.to_string()));
     add("--service-cidr", server.service_cidr.clone());
@@ -79,13 +80,14 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
         let dir = args.server.cluster.open();
         let identity = dir.identity(&args.server, args.nodes, &*world.random)?;
         let _lock = Lock::take(&dir)?;
-        let control_plane = server::start(&world, &dir, &identity).await?;
+        let grace = Duration::from_secs(args.server.node_grace);
+        let control_plane = server::start(&world, &dir, &identity, grace).await?;
         let admin: Arc<dyn Api> = Arc::new(control_plane.server.client(User::admin()));
         let (names, dns) = if identity.nodes > 1 {
-            let nodes = nodes::start(&world, &dir, &identity, &admin).await?;
+            let nodes = nodes::start(&world, &dir, &identity, &admin, grace / 5).await?;
             (nodes, SocketAddr::from((first_gateway(&identity), 53)))
         } else {
-            let settings = NodeSettings::of_host(&identity, &dir);
+            let settings = NodeSettings { heartbeat: grace / 5, ..NodeSettings::of_host(&identity, &dir) };
             let api: Arc<dyn Api> = Arc::new(control_plane.server.client(User::node(&settings.name)));
             let tls = async || node_tls(&world, &settings, &control_plane.authority);
             let node = local_node::start(&world, &settings, api, tls).await?;
@@ -93,7 +95,7 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
         };
         wait_until_ready(&world, &admin, &names, dns).await?;
         tracing::info!(port = identity.port, nodes = names.len(), "the cluster is ready");
-        println!("cluster {} is ready", identity.id);
+        crate::say!("cluster {} is ready", identity.id);
         server::stopped().await?;
         control_plane.close();
         Ok(())
