@@ -97,7 +97,6 @@ pub(crate) fn host_name() -> String {
 
 /// A node at work.
 pub(crate) struct LocalNode {
-    pub(crate) agent: Agent,
     /// Where its DNS answers.
     pub(crate) dns: SocketAddr,
 }
@@ -158,8 +157,8 @@ pub(crate) async fn start(
     let agent = agent.await.map_err(|e| Failure::act("starting the node's agent", e))?;
     let listener = world.sockets.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port))).await;
     let listener = listener.map_err(|e| Failure::act(format!("listening on the node's port {}", settings.port), e))?;
-    serve(listener, tls().await?, &world.tasks, Arc::new(agent.clone()));
-    Ok(LocalNode { agent, dns: address })
+    serve(listener, tls().await?, &world.tasks, Arc::new(agent));
+    Ok(LocalNode { dns: address })
 }
 
 async fn start_network(world: &World, settings: &NodeSettings, pod_cidr: Range) -> Result<Network, Failure> {

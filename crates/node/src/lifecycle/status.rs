@@ -42,13 +42,8 @@ fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     }
     let begun = |c: &Option<&ContainerStatus>| c.is_some_and(|c| c.state != ContainerState::Created);
     // Upstream: once every container has been started, even if some wait to start again.
-    if ends.iter().all(begun) {
-        "Running"
-    } else if told == "Running" && ends.iter().any(begun) {
-        "Running"
-    } else {
-        "Pending"
-    }
+    let runs = ends.iter().all(begun) || told == "Running" && ends.iter().any(begun);
+    if runs { "Running" } else { "Pending" }
 }
 
 /// The whole status.
