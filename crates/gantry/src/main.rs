@@ -1,5 +1,6 @@
 //! The `gantry` binary: reads the command line, checks the whole configuration, builds, runs, drains.
 
+mod api;
 mod cli;
 mod daemon;
 mod data_dir;
