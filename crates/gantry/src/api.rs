@@ -1,16 +1,14 @@
 //! `gantry api`: one request to the cluster's API as its administrator, where no other client is at hand.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 
-use base64::Engine;
-use gantry_pki::Issued;
-use gantry_transport::{Body, ClientTls, HttpsClient, Target, full};
+use gantry_transport::{Body, full};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use serde_json::Value;
 
+use crate::admin;
 use crate::cli::{ApiArgs, Failure};
 use crate::server::World;
 
@@ -20,7 +18,7 @@ pub(crate) fn run(args: &ApiArgs) -> Result<(), Failure> {
     let runtime = runtime.map_err(|e| Failure::act("starting the runtime", e))?;
     runtime.block_on(async {
         let world = World::real(tokio::runtime::Handle::current())?;
-        let client = administrator(&world, &args.cluster.open().kubeconfig())?;
+        let client = admin::https(&world, &args.cluster.open())?;
         let request = request(args)?;
         let failed = |e| Failure::act(format!("{} {}", args.method, args.path), e);
         let response = client.send(request).await.map_err(failed)?;
@@ -36,27 +34,6 @@ pub(crate) fn run(args: &ApiArgs) -> Result<(), Failure> {
         }
         print(response.into_body()).await
     })
-}
-
-/// A client with the administrator's certificate, from the kubeconfig that the cluster wrote (as JSON).
-fn administrator(world: &World, kubeconfig: &Path) -> Result<HttpsClient, Failure> {
-    let bytes = std::fs::read(kubeconfig)
-        .map_err(|e| Failure::act(format!("reading {} (start the cluster with `gantry up`)", kubeconfig.display()), e))?;
-    let damaged = || Failure::usage(format!("{} is not as `gantry up` wrote it; start the cluster again", kubeconfig.display()));
-    let config: Value = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-    let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-    let pem = |value: &Value| {
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str()?).ok()?;
-        String::from_utf8(bytes).ok()
-    };
-    let authority = pem(&cluster["certificate-authority-data"]).ok_or_else(damaged)?;
-    let certificate_pem = pem(&user["client-certificate-data"]).ok_or_else(damaged)?;
-    let key_pem = pem(&user["client-key-data"]).ok_or_else(damaged)?;
-    let address = cluster["server"].as_str().and_then(|s| s.strip_prefix("https://")).and_then(|s| s.parse::<SocketAddr>().ok());
-    let address = address.ok_or_else(damaged)?;
-    let tls = ClientTls::new(&authority, Some(&Issued { certificate_pem, key_pem })).map_err(|e| Failure::act("setting up TLS", e))?;
-    let target = Target { address, name: address.ip().to_string() };
-    Ok(HttpsClient::new(target, tls, world.sockets.clone(), world.tasks.clone()))
 }
 
 /// What is sent: the body's type is told from its first character, since JSON objects and lists begin as no YAML mapping does.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data_dir::DataDir;
-use crate::{api, down, image, kubectl, server, status, up};
+use crate::{agent, api, down, image, kubectl, server, status, token, up};
 
 /// Runs containers on one machine or many, and speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -35,6 +35,12 @@ enum Command {
         after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces"
     )]
     Server(ServerArgs),
+    /// Run a node's agent, in the foreground: on a machine that joins a cluster, or for a node of this host.
+    #[command(after_help = "Example, with a token from `gantry token create` on the server's machine:\n  gantry agent --server https://10.0.0.5:6443 --token TOKEN")]
+    Agent(AgentArgs),
+    /// Make tokens that nodes join with.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -55,12 +61,43 @@ enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// How many nodes the cluster has.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
-    pub(crate) nodes: u16,
+    /// How many nodes the cluster has on this host; kept from the first start on [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=14))]
+    pub(crate) nodes: Option<u16>,
     /// Stay in the foreground.
     #[arg(long)]
     pub(crate) foreground: bool,
+}
+
+/// How an agent runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Where the node keeps everything.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/gantry")]
+    pub(crate) data_dir: PathBuf,
+    /// The API, as https://ADDRESS:PORT; kept from the first start on.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The token to join with; not needed again once the node has its certificate.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The node's name [default: this host's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The node's own address [default: the one it reaches the API from].
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<Ipv4Addr>,
+    /// Settings of a node that shares its host with others of its cluster, as JSON.
+    #[arg(long, hide = true)]
+    pub(crate) place: Option<String>,
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token that is good for a day, and print it.
+    #[command(after_help = "Example:\n  gantry token create")]
+    Create(ClusterArgs),
 }
 
 /// How a cluster is stopped.
@@ -193,6 +230,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Token(TokenCommand::Create(cluster)) => token::create(&cluster),
         Command::Image(command) => image::run(command),
         Command::Kubectl(args) => kubectl::run(&args),
         Command::Api(args) => api::run(&args),

@@ -1,5 +1,7 @@
 //! The `gantry` binary: reads the command line, checks the whole configuration, builds, runs, drains.
 
+mod admin;
+mod agent;
 mod api;
 mod cli;
 mod daemon;
@@ -9,9 +11,12 @@ mod image;
 mod kubeconfig;
 mod kubectl;
 mod local_node;
+mod nodes;
+mod pinned;
 mod server;
 mod signing;
 mod status;
+mod token;
 mod up;
 
 use std::process::ExitCode;

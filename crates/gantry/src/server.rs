@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.cluster.open();
-        let identity = dir.identity(args, &*world.random)?;
+        let identity = dir.identity(args, None, &*world.random)?;
         let _lock = Lock::take(&dir)?;
         let control_plane = start(&world, &dir, &identity).await?;
         tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
@@ -107,6 +107,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let nodes = Some(node_access(world, &keys)?);
     let server = Server::new(Parts {
         config: Config {
+            cluster_id: identity.id.clone(),
             issuer: ISSUER.into(),
             advertised,
             service_network: (network, length),
@@ -180,6 +181,8 @@ fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -
         ..Profile::default()
     };
     let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
-    let issued = issued.map_err(|e| Failure::act("issuing the API's certificate", e))?;
+    let mut issued = issued.map_err(|e| Failure::act("issuing the API's certificate", e))?;
+    // Joining nodes know the authority by its hash alone: the server shows it beside its own certificate.
+    issued.certificate_pem.push_str(keys.authority.certificate_pem());
     ServingCertificate::new(&issued).map_err(|e| Failure::act("taking up the API's certificate", e))
 }
