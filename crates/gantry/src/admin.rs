@@ -13,8 +13,13 @@ use crate::cli::Failure;
 use crate::data_dir::DataDir;
 use crate::server::World;
 
-/// A client with the administrator's certificate.
+/// The API, with the administrator's certificate.
 pub(crate) fn connect(world: &World, dir: &DataDir) -> Result<HttpsApi, Failure> {
+    Ok(HttpsApi::new(https(world, dir)?, None, world.tasks.clone()))
+}
+
+/// Plain HTTPS, with the administrator's certificate.
+pub(crate) fn https(world: &World, dir: &DataDir) -> Result<HttpsClient, Failure> {
     let path = dir.kubeconfig();
     let bytes = std::fs::read(&path).map_err(|e| Failure::act(format!("reading {}; is the cluster up?", path.display()), e))?;
     let damaged = || Failure::usage(format!("{} is damaged; `gantry up` writes it anew", path.display()));
@@ -28,7 +33,7 @@ pub(crate) fn connect(world: &World, dir: &DataDir) -> Result<HttpsApi, Failure>
     let tls = ClientTls::new(&pem("/clusters/0/cluster/certificate-authority-data")?, Some(&issued));
     let tls = tls.map_err(|e| Failure::act("setting up TLS", e))?;
     let target = parse_url(text("/clusters/0/cluster/server")?)?;
-    Ok(HttpsApi::new(HttpsClient::new(target, tls, Arc::clone(&world.sockets), world.tasks.clone()), None, world.tasks.clone()))
+    Ok(HttpsClient::new(target, tls, Arc::clone(&world.sockets), world.tasks.clone()))
 }
 
 /// Where `https://ADDRESS:PORT` leads.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data_dir::DataDir;
-use crate::{agent, down, image, kubectl, server, status, token, up};
+use crate::{agent, api, down, image, kubectl, server, status, token, up};
 
 /// Runs containers on one machine or many, and speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -49,6 +49,11 @@ enum Command {
     /// Run kubectl against a cluster.
     #[command(disable_help_flag = true, after_help = "Example:\n  gantry kubectl get pods -A")]
     Kubectl(KubectlArgs),
+    /// Send one request to the API as the cluster's administrator, and print the answer.
+    #[command(
+        after_help = "Examples:\n  gantry api GET /api/v1/nodes\n  gantry api GET /apis/apps/v1/namespaces/default/deployments/hello --pick /status/readyReplicas\n  gantry api POST /api/v1/namespaces/default/configmaps cm.yaml\n  echo '{\"spec\":{\"replicas\":5}}' | gantry api PATCH /apis/apps/v1/namespaces/default/deployments/hello -\n  gantry api GET '/api/v1/namespaces/default/pods/web/log?follow=true'"
+    )]
+    Api(ApiArgs),
     /// Print the version.
     Version,
 }
@@ -128,6 +133,25 @@ pub(crate) struct KubectlArgs {
     /// kubectl's own arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) args: Vec<String>,
+}
+
+/// A request to the API.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Print only what lies at this JSON pointer; may be given several times.
+    #[arg(long, value_name = "POINTER")]
+    pub(crate) pick: Vec<String>,
+    /// What kind of patch a PATCH is.
+    #[arg(long, value_parser = ["merge", "json", "strategic-merge"], default_value = "merge")]
+    pub(crate) patch: String,
+    /// GET, POST, PUT, PATCH or DELETE.
+    pub(crate) method: String,
+    /// Path and query, such as /api/v1/nodes.
+    pub(crate) path: String,
+    /// The body, as JSON or YAML; `-` is standard input.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Which cluster is meant.
@@ -218,6 +242,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Token(TokenCommand::Create(cluster)) => token::create(&cluster),
         Command::Image(command) => image::run(command),
         Command::Kubectl(args) => kubectl::run(&args),
+        Command::Api(args) => api::run(&args),
         Command::Version => {
             crate::say!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
             Ok(())

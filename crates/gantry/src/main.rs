@@ -11,6 +11,7 @@ pub(crate) use say;
 
 mod admin;
 mod agent;
+mod api;
 mod cli;
 mod daemon;
 mod data_dir;
