@@ -10,7 +10,11 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) fn build() -> Outcome {
     // With an explicit target the flags do not reach build scripts and procedural macros, which cannot be static.
     let flags = "-C target-feature=+crt-static -C relocation-model=static";
-    run_with("cargo", &["build", "--release", "--package", "gantry", "--bin", "gantry", "--package", "hello", "--bin", "hello", "--target", TARGET], &[("RUSTFLAGS", flags)])?;
+    run_with(
+        "cargo",
+        &["build", "--release", "--package", "gantry", "--bin", "gantry", "--package", "hello", "--bin", "hello", "--target", TARGET],
+        &[("RUSTFLAGS", flags)],
+    )?;
     std::fs::create_dir_all("target/release").map_err(|e| format!("target/release: {e}"))?;
     ["gantry", "hello"].into_iter().try_for_each(take)
 }

@@ -22,10 +22,11 @@ impl StoreImages {
         Self { store, registries, tasks }
     }
 
-    /// The image, if the store has it.
-    async fn find(&self, name: &str) -> Result<Option<ReadyImage>, Error> {
-        let (store, name) = (self.store.clone(), name.to_owned());
-        let look = move || match store.spec(&name) {
+    /// The image, if the store has it, kept for a container.
+    async fn find(&self, holder: &str, name: &str) -> Result<Option<ReadyImage>, Error> {
+        let (store, name, holder) = (self.store.clone(), name.to_owned(), holder.to_owned());
+        // Held first, so that no collection comes between.
+        let look = move || match store.hold(&holder, &name).and_then(|()| store.spec(&name)) {
             Ok(spec) => {
                 let user = resolve_user(&spec.lower, &spec.user)?;
                 Ok(Some(ReadyImage { spec, user, pulled: false }))
@@ -60,11 +61,17 @@ fn login(text: &str, registry: &str) -> Option<Credentials> {
 }
 
 impl Images for StoreImages {
-    fn ensure<'a>(&'a self, name: &'a str, policy: &'a str, credentials: &'a [String]) -> BoxFuture<'a, Result<ReadyImage, ImageError>> {
+    fn ensure<'a>(
+        &'a self,
+        holder: &'a str,
+        name: &'a str,
+        policy: &'a str,
+        credentials: &'a [String],
+    ) -> BoxFuture<'a, Result<ReadyImage, ImageError>> {
         Box::pin(async move {
             let failed = |reason| move |message: String| ImageError { reason, message };
             let reference = Reference::parse(name).map_err(|e| failed("InvalidImageName")(chain(&e)))?;
-            let found = self.find(name).await.map_err(|e| failed("ErrImagePull")(chain(&e)))?;
+            let found = self.find(holder, name).await.map_err(|e| failed("ErrImagePull")(chain(&e)))?;
             // "Always" means as new as can be had: an image that was built or imported here has no registry to be newer in.
             match (found, policy) {
                 (Some(image), "IfNotPresent" | "Never") => Ok(image),
@@ -74,13 +81,27 @@ impl Images for StoreImages {
                 }
                 (found, _) => match (self.pull(&reference, credentials).await, found) {
                     (Ok(()), _) => {
-                        let image = self.find(name).await.map_err(|e| failed("ErrImagePull")(chain(&e)))?;
+                        let image = self.find(holder, name).await.map_err(|e| failed("ErrImagePull")(chain(&e)))?;
                         let gone = || failed("ErrImagePull")("the image was removed right after it was pulled".into());
                         image.map(|i| ReadyImage { pulled: true, ..i }).ok_or_else(gone)
                     }
                     (Err(_), Some(local)) if local.spec.image.repo_digests.is_empty() => Ok(local),
                     (Err(why), _) => Err(failed("ErrImagePull")(why)),
                 },
+            }
+        })
+    }
+
+    fn release<'a>(&'a self, pod_uid: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let (store, prefix) = (self.store.clone(), format!("{pod_uid}_"));
+            let let_go = move || {
+                let ours = store.holders()?.into_iter().filter(|h| h.starts_with(&prefix));
+                ours.into_iter().try_for_each(|holder| store.let_go(&holder))
+            };
+            let released = self.tasks.blocking(let_go).await;
+            if let Err(error) = released {
+                tracing::warn!(pod = pod_uid, error = chain(&error), "letting go of a pod's images");
             }
         })
     }

@@ -95,8 +95,18 @@ pub struct ReadyImage {
 
 /// Gets images.
 pub trait Images: Send + Sync + 'static {
-    /// Makes an image ready: `policy` is the container's imagePullPolicy, `credentials` are registries' dockerconfigjson texts.
-    fn ensure<'a>(&'a self, name: &'a str, policy: &'a str, credentials: &'a [String]) -> BoxFuture<'a, Result<ReadyImage, ImageError>>;
+    /// Makes an image ready and keeps it for a container (`holder`: the pod's uid, `_` and the container's name): `policy` is the container's imagePullPolicy, `credentials` are registries'
+    /// dockerconfigjson texts.
+    fn ensure<'a>(
+        &'a self,
+        holder: &'a str,
+        name: &'a str,
+        policy: &'a str,
+        credentials: &'a [String],
+    ) -> BoxFuture<'a, Result<ReadyImage, ImageError>>;
+
+    /// Keeps nothing for the containers of a pod any more.
+    fn release<'a>(&'a self, pod_uid: &'a str) -> BoxFuture<'a, ()>;
 }
 
 /// A token's pod, audience and lifetime in seconds.
@@ -153,12 +163,13 @@ impl Shared {
         self.config.root.join("logs").join(format!("{}_{}_{}", text(&m.namespace), text(&m.name), text(&m.uid)))
     }
 
-    /// Records an event about a pod.
-    pub(crate) async fn event(&self, pod: &Pod, kind: EventKind, reason: &'static str, message: String) {
+    /// Records an event about a pod. Nobody waits for it.
+    pub(crate) fn event(self: &Arc<Self>, pod: &Pod, kind: EventKind, reason: &'static str, message: String) {
         let m = &pod.metadata;
         let name = ObjectName::new(m.namespace.as_deref().unwrap_or(""), m.name.as_deref().unwrap_or(""));
         let event = Action::Event { resource: PODS, name, uid: m.uid.clone().unwrap_or_default(), kind, reason, message };
-        perform(&self.api, &self.recorder, &[event]).await;
+        let shared = self.clone();
+        self.tasks.spawn(async move { drop(perform(&shared.api, &shared.recorder, &[event]).await) });
     }
 
     /// Writes a pod's status, if the pod is still the same one.

@@ -69,7 +69,7 @@ impl Steps {
             Err(status) => Err(status.message),
         };
         if let Err(why) = outcome {
-            self.shared.event(&self.pod, EventKind::Warning, "FailedMount", why.clone()).await;
+            self.shared.event(&self.pod, EventKind::Warning, "FailedMount", why.clone());
             return Err(self.waiting("ContainerCreating", why));
         }
         Ok(())
@@ -125,7 +125,7 @@ impl Steps {
             Ok(value) => Ok(value),
             Err(why) => {
                 let message = format!("Failed to create pod sandbox: {why}");
-                self.shared.event(&self.pod, EventKind::Warning, "FailedCreatePodSandBox", message.clone()).await;
+                self.shared.event(&self.pod, EventKind::Warning, "FailedCreatePodSandBox", message.clone());
                 Err(self.waiting("ContainerCreating", message))
             }
         }
@@ -141,7 +141,7 @@ impl Steps {
         let config = match config {
             Ok(config) => config,
             Err(why) => {
-                self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {why}")).await;
+                self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {why}"));
                 return Err(self.waiting("CreateContainerConfigError", why));
             }
         };
@@ -150,22 +150,22 @@ impl Steps {
             Ok(id) => id,
             Err(error) => {
                 let why = chain(&error);
-                self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {why}")).await;
+                self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {why}"));
                 return Err(self.waiting("CreateContainerError", why));
             }
         };
-        self.shared.event(&self.pod, EventKind::Normal, "Created", format!("Container created: {name}")).await;
+        self.shared.event(&self.pod, EventKind::Normal, "Created", format!("Container created: {name}"));
         if let Err(error) = self.shared.runtime.start_container(&id).await {
             // The runtime keeps it as ended with StartError, and the restart policy decides.
-            self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {}", chain(&error))).await;
+            self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {}", chain(&error)));
             return Ok(self.shared.runtime.container_status(&id).await.ok().map(Box::new));
         }
-        self.shared.event(&self.pod, EventKind::Normal, "Started", format!("Container started: {name}")).await;
+        self.shared.event(&self.pod, EventKind::Normal, "Started", format!("Container started: {name}"));
         let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.clone());
         if let Some(hook) = hook
             && let Err(why) = probe::run_hook(&self.shared, &self.pod_ips, container, &id, &hook, None).await
         {
-            self.shared.event(&self.pod, EventKind::Warning, "FailedPostStartHook", format!("PostStartHook failed: {why}")).await;
+            self.shared.event(&self.pod, EventKind::Warning, "FailedPostStartHook", format!("PostStartHook failed: {why}"));
             // A container whose hook failed is ended; the restart policy decides what follows.
             let _ = self.shared.runtime.stop_container(&id, Duration::from_secs(2)).await;
         }
@@ -180,18 +180,19 @@ impl Steps {
         let fetched = self.shared.fetch(&self.pod, needs).await.unwrap_or_default();
         let texts = fetched.secrets.values().flatten().filter_map(|s| s.data.as_ref()?.get(".dockerconfigjson").cloned());
         let credentials: Vec<String> = texts.map(|b| String::from_utf8_lossy(&b.0).into_owned()).collect();
-        match self.shared.images.ensure(&name, policy, &credentials).await {
+        let holder = format!("{}_{}", self.uid(), container.name);
+        match self.shared.images.ensure(&holder, &name, policy, &credentials).await {
             Ok(image) => {
                 let message = match image.pulled {
                     true => format!("Successfully pulled image {name:?}"),
                     false => format!("Container image {name:?} already present on machine"),
                 };
-                self.shared.event(&self.pod, EventKind::Normal, "Pulled", message).await;
+                self.shared.event(&self.pod, EventKind::Normal, "Pulled", message);
                 Ok(image)
             }
             Err(error) => {
                 let message = format!("Failed to pull image {name:?}: {}", error.message);
-                self.shared.event(&self.pod, EventKind::Warning, "Failed", message.clone()).await;
+                self.shared.event(&self.pod, EventKind::Warning, "Failed", message.clone());
                 Err(self.waiting(error.reason, message))
             }
         }
@@ -240,14 +241,14 @@ impl Steps {
             StopReason::Unhealthy => format!("Container {name} failed liveness probe, will be restarted"),
             StopReason::NeverStarted => format!("Container {name} failed startup probe, will be restarted"),
         };
-        self.shared.event(&self.pod, EventKind::Normal, "Killing", message).await;
+        self.shared.event(&self.pod, EventKind::Normal, "Killing", message);
         let begun = self.shared.clock.monotonic();
         let container = find_container(&self.pod, name);
         let hook = container.and_then(|c| c.lifecycle.as_ref()).and_then(|l| l.pre_stop.clone());
         if let (Some(container), Some(hook)) = (container, hook.filter(|_| !grace.is_zero())) {
             let ran = probe::run_hook(&self.shared, &self.pod_ips, container, id, &hook, Some(grace)).await;
             if let Err(why) = ran {
-                self.shared.event(&self.pod, EventKind::Warning, "FailedPreStopHook", format!("PreStopHook failed: {why}")).await;
+                self.shared.event(&self.pod, EventKind::Warning, "FailedPreStopHook", format!("PreStopHook failed: {why}"));
             }
         }
         // The hook's time counts, but there is always a moment left to end in.
@@ -285,6 +286,7 @@ impl Steps {
     pub(crate) async fn erase(&self) -> Result<(), String> {
         self.remove_sandbox().await?;
         self.release().await?;
+        self.shared.images.release(self.uid()).await;
         let (directory, logs) = (self.shared.pod_directory(self.uid()), self.shared.log_directory(&self.pod));
         let uid = self.uid().to_owned();
         self.shared.tokens.lock().expect("nothing panics while it holds this lock").retain(|(pod, _, _), _| *pod != uid);

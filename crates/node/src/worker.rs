@@ -376,7 +376,7 @@ impl Worker {
                     let result = ask(&shared, &steps.pod_ips, &container, &status.id, &probe).await;
                     if let Err(why) = &result {
                         let message = format!("{} probe failed: {why}", kind.name());
-                        shared.event(&steps.pod, EventKind::Warning, "Unhealthy", message).await;
+                        shared.event(&steps.pod, EventKind::Warning, "Unhealthy", message);
                     }
                     if let Some(passed) = counter.take(result.is_ok(), &probe) {
                         let (name, attempt) = (status.name.clone(), status.attempt);

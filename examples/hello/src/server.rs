@@ -75,11 +75,13 @@ async fn converse(mut stream: TcpStream, who: Arc<Who>, mut stopping: watch::Rec
         let Ok(Some(head)) = head else { return };
         let request = head.lines().next().unwrap_or("");
         let (status, body) = who.answer(request);
-        let close = *stopping.borrow() || status.starts_with('4') || header(&head, "connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
+        let close =
+            *stopping.borrow() || status.starts_with('4') || header(&head, "connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
         let connection = if close { "close" } else { "keep-alive" };
         let length = body.len();
         let shown = if request.starts_with("HEAD ") { "" } else { body.as_str() };
-        let answer = format!("HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: {connection}\r\n\r\n{shown}");
+        let answer =
+            format!("HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: {connection}\r\n\r\n{shown}");
         if stream.write_all(answer.as_bytes()).await.is_err() || close {
             let _ = stream.shutdown().await;
             return;
