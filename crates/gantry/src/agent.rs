@@ -49,7 +49,18 @@ struct Kept {
     server: String,
     node_name: String,
     place: Option<Place>,
+    /// Known once it has joined.
+    #[serde(default)]
+    cluster_id: String,
 }
+
+/// The cluster that a node of this directory has joined, if it has joined one.
+pub(crate) fn joined_cluster(directory: &Path) -> Option<String> {
+    let kept: Kept = serde_json::from_slice(&fs::read(directory.join(SETTINGS)).ok()?).ok()?;
+    Some(kept.cluster_id).filter(|id| !id.is_empty())
+}
+
+const SETTINGS: &str = "agent.json";
 
 /// What the cluster tells its nodes.
 struct ClusterInfo {
@@ -77,6 +88,7 @@ pub(crate) fn run(args: &AgentArgs) -> Result<(), Failure> {
         let identity = identity(&world, &directory, &target, &kept.node_name, args.token.as_deref()).await?;
         let api = connect(&world, &target, &identity)?;
         let info = cluster_info(&api).await?;
+        keep(&dir, &Kept { cluster_id: info.id.clone(), ..kept.clone() })?;
         let ip = args.node_ip.map_or_else(|| address_towards(&target), Ok)?;
         let settings = NodeSettings {
             name: kept.node_name.clone(),
@@ -107,8 +119,7 @@ pub(crate) fn lock_file(directory: &Path) -> PathBuf {
 fn settle(args: &AgentArgs, dir: &DataDir) -> Result<Kept, Failure> {
     let known = dir.nodes();
     let name = args.node_name.clone().unwrap_or_else(|| if known.len() == 1 { known[0].clone() } else { host_name() });
-    let file = dir.node(&name).join("agent.json");
-    let kept: Option<Kept> = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let kept: Option<Kept> = fs::read(dir.node(&name).join(SETTINGS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let wrong = gantry_object::names::dns1123_subdomain(&name);
     if !wrong.is_empty() {
         return Err(Failure::usage(format!("--node-name {name:?}: {}", wrong.join("; "))));
@@ -117,9 +128,15 @@ fn settle(args: &AgentArgs, dir: &DataDir) -> Result<Kept, Failure> {
     let server = server.ok_or_else(|| Failure::usage("say which API to join with --server https://ADDRESS:PORT"))?;
     let place = args.place.as_deref().map(serde_json::from_str::<Place>).transpose();
     let place = place.map_err(|e| Failure::act("reading --place", e))?.or_else(|| kept.and_then(|k| k.place));
-    let kept = Kept { server, node_name: name, place };
-    dir.write(&file, 0o600, &serde_json::to_vec_pretty(&kept).expect("settings have only text keys"))?;
+    let cluster_id = joined_cluster(&dir.node(&name)).unwrap_or_default();
+    let kept = Kept { server, node_name: name, place, cluster_id };
+    keep(dir, &kept)?;
     Ok(kept)
+}
+
+fn keep(dir: &DataDir, kept: &Kept) -> Result<(), Failure> {
+    let json = serde_json::to_vec_pretty(kept).expect("settings have only text keys");
+    dir.write(&dir.node(&kept.node_name).join(SETTINGS), 0o600, &json)
 }
 
 /// Enters the node's network namespace, and a mount namespace of its own: that of its pods' shims where there are any, so that they see what

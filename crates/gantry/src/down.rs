@@ -11,11 +11,11 @@ use gantry_ports::{Clock, RealClock};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::agent::lock_file;
+use crate::agent::{joined_cluster, lock_file};
 use crate::cli::{DownArgs, Failure};
 use crate::daemon;
-use crate::data_dir::{ClusterIdentity, DataDir};
-use crate::local_node::NodeSettings;
+use crate::data_dir::DataDir;
+use crate::local_node::{cgroup_parent, network_directory, runtime_config};
 use crate::nodes::fabric_config;
 
 /// How long the cluster's process may take to end before it is killed.
@@ -24,7 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Stops a cluster and cleans up after it, also after one that was killed.
 pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
     let dir = args.cluster.open();
-    let Some(identity) = dir.known_identity() else {
+    let identity = dir.known_identity();
+    let joined = dir.nodes().iter().find_map(|name| joined_cluster(&dir.node(name)));
+    let Some(cluster_id) = identity.as_ref().map(|i| i.id.clone()).or(joined) else {
         return Err(Failure::usage(format!("there is no cluster in {}", dir.root().display())));
     };
     if let Some(pid) = daemon::running(&dir) {
@@ -36,20 +38,19 @@ pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
         if let Some(pid) = daemon::holder(&lock_file(&dir.node(&name))) {
             end_process(pid)?;
         }
-        let settings = NodeSettings { directory: dir.node(&name), name, ..NodeSettings::of_host(&identity, &dir) };
-        runtime.block_on(end_node(&settings))?;
+        runtime.block_on(end_node(&dir.node(&name), &cluster_id, &name))?;
     }
-    if identity.nodes > 1 {
+    if let Some(identity) = identity.filter(|i| i.nodes > 1) {
         let config = fabric_config(&dir, &identity);
         Fabric::delete(&config.cluster_id, &config.state_dir).map_err(|e| Failure::act("taking the nodes' network away", e))?;
     }
-    remove_cgroups(&identity);
+    remove_cgroups(&cluster_id, &dir.nodes());
     unmount_below(dir.root());
     let _ = fs::remove_file(dir.lock_file());
     if args.purge {
         purge(&dir)?;
     }
-    crate::say!("cluster {} is down", identity.id);
+    crate::say!("cluster {cluster_id} is down");
     Ok(())
 }
 
@@ -72,8 +73,8 @@ fn end_process(pid: i32) -> Result<(), Failure> {
 }
 
 /// Ends everything that runs on a node, and takes its network away.
-async fn end_node(settings: &NodeSettings) -> Result<(), Failure> {
-    let config = settings.runtime()?;
+async fn end_node(directory: &Path, cluster_id: &str, name: &str) -> Result<(), Failure> {
+    let config = runtime_config(directory, cluster_id, name)?;
     if config.state_dir.exists() {
         let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
         let runtime = LocalRuntime::open(config, clock).await.map_err(|e| Failure::act("opening the container runtime", e))?;
@@ -82,16 +83,20 @@ async fn end_node(settings: &NodeSettings) -> Result<(), Failure> {
             runtime.remove_sandbox(&sandbox.id).await.map_err(|e| Failure::act(format!("ending sandbox {}", sandbox.id), e))?;
         }
     }
-    Network::purge(&settings.cluster_id, &settings.network_directory()).map_err(|e| Failure::act("taking the network away", e))
+    Network::purge(cluster_id, &network_directory(directory)).map_err(|e| Failure::act("taking the network away", e))
 }
 
-/// Removes the cluster's cgroups from every hierarchy, deepest first.
-fn remove_cgroups(identity: &ClusterIdentity) {
-    let name = format!("gantry-{}", identity.id);
+/// Removes the cgroups of a cluster's nodes from every hierarchy, and the cluster's own where no other node's is left in it.
+fn remove_cgroups(cluster_id: &str, nodes: &[String]) {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).chain([root.to_owned()]);
-    for group in hierarchies.map(|h| h.join(&name)).filter(|g| g.is_dir()) {
-        remove_cgroup(&group);
+    for hierarchy in hierarchies {
+        let below = |path: &str| hierarchy.join(path.trim_start_matches('/'));
+        for group in nodes.iter().map(|node| below(&cgroup_parent(cluster_id, node))).filter(|g| g.is_dir()) {
+            remove_cgroup(&group);
+        }
+        // Another node of the cluster, with a data directory of its own, may still be there.
+        let _ = fs::remove_dir(below(&format!("gantry-{cluster_id}")));
     }
 }
 

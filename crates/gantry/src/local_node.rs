@@ -1,7 +1,7 @@
 //! A node on this host: network, DNS, runtime, images and the agent over them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,22 +70,22 @@ impl NodeSettings {
     fn cluster_dns(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.service_cidr.network) + 10)
     }
+}
 
-    /// The runtime's configuration.
-    pub(crate) fn runtime(&self) -> Result<LocalConfig, Failure> {
-        let program = std::env::current_exe().map_err(|e| Failure::act("finding this program", e))?;
-        Ok(LocalConfig {
-            state_dir: self.directory.join("containers"),
-            cgroup_parent: cgroup_parent(&self.cluster_id, &self.name),
-            shim_program: program,
-            shim_args: vec![crate::SHIM.into()],
-        })
-    }
+/// The configuration of a node's runtime.
+pub(crate) fn runtime_config(directory: &Path, cluster_id: &str, node: &str) -> Result<LocalConfig, Failure> {
+    let program = std::env::current_exe().map_err(|e| Failure::act("finding this program", e))?;
+    Ok(LocalConfig {
+        state_dir: directory.join("containers"),
+        cgroup_parent: cgroup_parent(cluster_id, node),
+        shim_program: program,
+        shim_args: vec![crate::SHIM.into()],
+    })
+}
 
-    /// Where the network keeps its namespaces and addresses.
-    pub(crate) fn network_directory(&self) -> PathBuf {
-        self.directory.join("network")
-    }
+/// Where a node's network keeps its namespaces and addresses.
+pub(crate) fn network_directory(directory: &Path) -> PathBuf {
+    directory.join("network")
 }
 
 /// This host's name, as a node may be called.
@@ -125,7 +125,7 @@ pub(crate) async fn start(
         labels: Vec::new(),
     };
     std::fs::create_dir_all(&config.root).map_err(|e| Failure::act(format!("making {}", config.root.display()), e))?;
-    let runtime = LocalRuntime::open(settings.runtime()?, world.clock.clone());
+    let runtime = LocalRuntime::open(runtime_config(&settings.directory, &settings.cluster_id, &settings.name)?, world.clock.clone());
     let (pod_cidr, runtime) = (join(&api, &config, world.clock.now()).await, runtime.await);
     let pod_cidr = pod_cidr.map_err(|e| Failure::act("registering the node", e))?;
     let runtime = runtime.map_err(|e| Failure::act("opening the container runtime", e))?;
@@ -165,7 +165,7 @@ async fn start_network(world: &World, settings: &NodeSettings, pod_cidr: Range) 
     let config = NetworkConfig {
         cluster_id: settings.cluster_id.clone(),
         node_name: settings.name.clone(),
-        state_dir: settings.network_directory(),
+        state_dir: network_directory(&settings.directory),
         pod_cidr,
         cluster_cidr: range(settings.pod_cidr),
         service_cidr: range(settings.service_cidr),
