@@ -106,6 +106,7 @@ pub(crate) fn boot(machinery: &Machinery, tasks: &Tasks) -> Result<(Server, Stor
     let token_key = TokenKey::load(token_key()?).map_err(|e| e.to_string())?;
     let server = Server::new(Parts {
         config: Config {
+            cluster_id: "sim".into(),
             issuer: "https://sim".into(),
             advertised: SocketAddr::from(([10, 0, 0, 1], 6443)),
             service_network: (Ipv4Addr::new(10, 96, 0, 0), 16),

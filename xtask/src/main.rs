@@ -12,7 +12,7 @@ pub(crate) type Outcome = Result<(), String>;
 const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
-  release           the static release binary, at target/release/gantry
+  release           the static release binaries, at target/release/gantry and target/release/hello
   sim ARGS          the simulator: --from S --seeds N
   sizes             sizes of files and functions of production code";
 

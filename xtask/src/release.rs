@@ -1,4 +1,4 @@
-//! The release binary: static, not position independent, so that shims share its pages.
+//! The release binaries: static, not position independent, so that shims share their pages.
 
 use std::path::Path;
 
@@ -6,17 +6,22 @@ use crate::{Outcome, run_with};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds it and leaves it at `target/release/gantry`.
+/// Builds `gantry` and the example `hello`, and leaves them in `target/release`.
 pub(crate) fn build() -> Outcome {
     // With an explicit target the flags do not reach build scripts and procedural macros, which cannot be static.
     let flags = "-C target-feature=+crt-static -C relocation-model=static";
-    run_with("cargo", &["build", "--release", "--package", "gantry", "--bin", "gantry", "--target", TARGET], &[("RUSTFLAGS", flags)])?;
-    let (from, to) = (format!("target/{TARGET}/release/gantry"), "target/release/gantry");
+    run_with("cargo", &["build", "--release", "--package", "gantry", "--bin", "gantry", "--package", "hello", "--bin", "hello", "--target", TARGET], &[("RUSTFLAGS", flags)])?;
     std::fs::create_dir_all("target/release").map_err(|e| format!("target/release: {e}"))?;
+    ["gantry", "hello"].into_iter().try_for_each(take)
+}
+
+/// Copies a binary to where it is looked for.
+fn take(name: &str) -> Outcome {
+    let (from, to) = (format!("target/{TARGET}/release/{name}"), format!("target/release/{name}"));
     // A binary that runs cannot be written over, but its name can be given to another.
     let temporary = format!("{to}.new");
-    std::fs::copy(&from, &temporary).and_then(|_| std::fs::rename(&temporary, to)).map_err(|e| format!("{to}: {e}"))?;
-    verify(Path::new(to))
+    std::fs::copy(&from, &temporary).and_then(|_| std::fs::rename(&temporary, &to)).map_err(|e| format!("{to}: {e}"))?;
+    verify(Path::new(&to))
 }
 
 /// An ELF executable of type EXEC without an interpreter.

@@ -6,13 +6,16 @@ use gantry_ports::join_all;
 use serde_json::json;
 
 use crate::server::Server;
-use crate::user::{MASTERS, User};
+use crate::user::{BOOTSTRAPPERS, MASTERS, User};
 
 const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces", "Namespace");
 const SERVICES: Resource = Resource::namespaced("", "v1", "services", "Service");
 const ENDPOINTS: Resource = Resource::namespaced("", "v1", "endpoints", "Endpoints");
 const ENDPOINT_SLICES: Resource = Resource::namespaced("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice");
 const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps", "ConfigMap");
+
+/// The ConfigMap in `kube-public` that tells joining nodes about the cluster.
+const CLUSTER_INFO: &str = "gantry-cluster";
 
 const RBAC: [Resource; 4] = [
     Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole"),
@@ -37,11 +40,12 @@ impl Server {
             let Some(resource) = RBAC.iter().find(|r| role["kind"] == r.kind) else { continue };
             objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
         }
-        objects.push((RBAC[1], "", node_proxier()));
+        objects.extend(node_bindings());
         objects.extend(self.own_service());
         objects.push((SERVICES, "kube-system", self.dns_service()));
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
         objects.push((CONFIG_MAPS, "kube-public", authority));
+        objects.extend(self.cluster_info());
         self.ensure_all(&client, objects).await
     }
 
@@ -67,6 +71,29 @@ impl Server {
         own.into_iter().filter(|(resource, _, _)| reachable || resource.kind == "Service").collect()
     }
 
+    /// What a joining node must know of the cluster, for it and nobody else to read.
+    fn cluster_info(&self) -> Vec<(Resource, &'static str, Value)> {
+        let config = self.config();
+        let cidr = |(network, prefix): (std::net::Ipv4Addr, u8)| format!("{network}/{prefix}");
+        let data =
+            json!({"clusterId": config.cluster_id, "serviceCidr": cidr(config.service_network), "podCidr": cidr(config.pod_network)});
+        let name = json!({"name": CLUSTER_INFO});
+        let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
+        let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CLUSTER_INFO], "verbs": ["get"]}]);
+        let version = "rbac.authorization.k8s.io/v1";
+        vec![
+            (CONFIG_MAPS, "kube-public", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data})),
+            (RBAC[2], "kube-public", json!({"apiVersion": version, "kind": "Role", "metadata": name, "rules": rules})),
+            (
+                RBAC[3],
+                "kube-public",
+                json!({"apiVersion": version, "kind": "RoleBinding", "metadata": name,
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CLUSTER_INFO},
+                "subjects": [group(BOOTSTRAPPERS), group("system:nodes")]}),
+            ),
+        ]
+    }
+
     /// The Service by which pods reach the cluster's DNS. Every node answers for itself, so it selects nothing.
     fn dns_service(&self) -> Value {
         json!({"apiVersion": "v1", "kind": "Service",
@@ -86,11 +113,34 @@ impl Server {
     }
 }
 
-/// Here a node's agent is its own service proxy: it follows services and endpoints under the node's identity.
-fn node_proxier() -> Value {
-    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "gantry:node-proxier"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node-proxier"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}]})
+/// What joining and joined nodes may do beyond the role of all nodes: ask for their certificates, and follow services and endpoints,
+/// since here a node's agent is its own service proxy.
+fn node_bindings() -> Vec<(Resource, &'static str, Value)> {
+    let bind = |name: &str, role: &str, group: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}]})
+    };
+    let approve = "system:certificates.k8s.io:certificatesigningrequests";
+    let bindings = [
+        bind("gantry:node-proxier", "system:node-proxier", "system:nodes"),
+        bind("gantry:join", "system:node-bootstrapper", BOOTSTRAPPERS),
+        bind("gantry:first-certificate", &format!("{approve}:nodeclient"), BOOTSTRAPPERS),
+        bind("gantry:next-certificate", &format!("{approve}:selfnodeclient"), "system:nodes"),
+    ];
+    let mut all: Vec<_> = bindings.into_iter().map(|b| (RBAC[1], "", b)).collect();
+    // Upstream leaves approving nodes' serving certificates to people; here the controller checks them against the node's own addresses.
+    let approver = "gantry:serving-approver";
+    let rules = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"]}]);
+    all.push((
+        RBAC[0],
+        "",
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": approver}, "rules": rules}),
+    ));
+    let mut binding = bind(approver, approver, "");
+    binding["subjects"] = json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "certificate-controller"}]);
+    all.push((RBAC[1], "", binding));
+    all
 }
 
 /// Creates an object, or brings the endpoints of this server up to date where they stand.

@@ -20,6 +20,8 @@ use crate::user::User;
 /// What an operator decides about a server.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The cluster's name for itself on its hosts.
+    pub cluster_id: String,
     /// Who issues service-account tokens, and their default audience.
     pub issuer: String,
     /// Where clients in the cluster reach this server.

@@ -309,3 +309,36 @@ fn encode(mut reply: Message, code: ResponseCode, over_udp: bool) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use gantry_ports::{RealClock, SeededRandom};
+
+    use super::*;
+
+    #[test]
+    fn no_bytes_bring_the_server_down_and_no_reply_answers_a_reply() {
+        let config = DnsConfig { domain: "cluster.local".to_owned(), upstreams: Vec::new() };
+        let dns = Dns::new(config, Arc::new(RealClock::new()), Arc::new(SeededRandom::new(1)));
+        let mut query = Message::new(1, MessageType::Query, OpCode::Query);
+        let name = Name::from_ascii("_http._tcp.web.shop.svc.cluster.local.").unwrap();
+        query.add_query(hickory_proto::op::Query::query(name, RecordType::SRV)).set_edns(Edns::new());
+        let good = query.to_vec().unwrap();
+        let random = SeededRandom::new(2);
+        for _ in 0..50_000 {
+            let mut bytes = good.clone();
+            for _ in 0..=random.below(6) {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] = random.u64() as u8;
+            }
+            bytes.truncate(good.len() - random.below(3).saturating_mul(random.below(12)) as usize);
+            match dns.inner.step(&bytes, true) {
+                Step::Reply(reply) => {
+                    assert!(bytes[2] & 0x80 == 0 && reply[2] & 0x80 != 0 && reply[..2] == bytes[..2]);
+                    assert!(reply.len() <= usize::from(UDP_LARGEST));
+                }
+                Step::Forward(..) | Step::Ignore => {}
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::data_dir::DataDir;
-use crate::{down, image, kubectl, server, status, up};
+use crate::{agent, api, down, image, kubectl, server, status, token, up};
 
 /// Runs containers on one machine or many, and speaks the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -35,12 +35,25 @@ enum Command {
         after_help = "Example:\n  gantry server --data-dir /tmp/c1 --port 7443\n  KUBECONFIG=/tmp/c1/kubeconfig kubectl get namespaces"
     )]
     Server(ServerArgs),
+    /// Run a node's agent, in the foreground: on a machine that joins a cluster, or for a node of this host.
+    #[command(
+        after_help = "Example, with a token from `gantry token create` on the server's machine:\n  gantry agent --server https://10.0.0.5:6443 --token TOKEN"
+    )]
+    Agent(AgentArgs),
+    /// Make tokens that nodes join with.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Build, import, pull, export, list and remove images.
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Run kubectl against a cluster.
     #[command(disable_help_flag = true, after_help = "Example:\n  gantry kubectl get pods -A")]
     Kubectl(KubectlArgs),
+    /// Send one request to the API as the cluster's administrator, and print the answer.
+    #[command(
+        after_help = "Examples:\n  gantry api GET /api/v1/nodes\n  gantry api GET /apis/apps/v1/namespaces/default/deployments/hello --pick /status/readyReplicas\n  gantry api POST /api/v1/namespaces/default/configmaps cm.yaml\n  echo '{\"spec\":{\"replicas\":5}}' | gantry api PATCH /apis/apps/v1/namespaces/default/deployments/hello -\n  gantry api GET '/api/v1/namespaces/default/pods/web/log?follow=true'"
+    )]
+    Api(ApiArgs),
     /// Print the version.
     Version,
 }
@@ -50,12 +63,46 @@ enum Command {
 pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
-    /// How many nodes the cluster has.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1))]
-    pub(crate) nodes: u16,
+    /// How many nodes the cluster has on this host; kept from the first start on [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=14))]
+    pub(crate) nodes: Option<u16>,
     /// Stay in the foreground.
     #[arg(long)]
     pub(crate) foreground: bool,
+}
+
+/// How an agent runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Where the node keeps everything.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/gantry")]
+    pub(crate) data_dir: PathBuf,
+    /// The API, as https://ADDRESS:PORT; kept from the first start on.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The token to join with; not needed again once the node has its certificate.
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The node's name [default: this host's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The node's own address [default: the one it reaches the API from].
+    #[arg(long, value_name = "IP")]
+    pub(crate) node_ip: Option<Ipv4Addr>,
+    /// How often the node says that it is alive, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub(crate) heartbeat: u64,
+    /// Settings of a node that shares its host with others of its cluster, as JSON.
+    #[arg(long, hide = true)]
+    pub(crate) place: Option<String>,
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token that is good for a day, and print it.
+    #[command(after_help = "Example:\n  gantry token create")]
+    Create(ClusterArgs),
 }
 
 /// How a cluster is stopped.
@@ -88,6 +135,25 @@ pub(crate) struct KubectlArgs {
     pub(crate) args: Vec<String>,
 }
 
+/// A request to the API.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ApiArgs {
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// Print only what lies at this JSON pointer; may be given several times.
+    #[arg(long, value_name = "POINTER")]
+    pub(crate) pick: Vec<String>,
+    /// What kind of patch a PATCH is.
+    #[arg(long, value_parser = ["merge", "json", "strategic-merge"], default_value = "merge")]
+    pub(crate) patch: String,
+    /// GET, POST, PUT, PATCH or DELETE.
+    pub(crate) method: String,
+    /// Path and query, such as /api/v1/nodes.
+    pub(crate) path: String,
+    /// The body, as JSON or YAML; `-` is standard input.
+    pub(crate) file: Option<PathBuf>,
+}
+
 /// Which cluster is meant.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterArgs {
@@ -113,6 +179,9 @@ pub(crate) struct ServerArgs {
     /// The addresses of pods, as network/length; kept from the first start on [default: a free range].
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Option<String>,
+    /// After how many seconds a silent node counts as gone. Nodes started by `up` report five times as often.
+    #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) node_grace: u64,
 }
 
 /// Why a command failed: what to say, and how to exit.
@@ -169,10 +238,13 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Down(args) => down::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Token(TokenCommand::Create(cluster)) => token::create(&cluster),
         Command::Image(command) => image::run(command),
         Command::Kubectl(args) => kubectl::run(&args),
+        Command::Api(args) => api::run(&args),
         Command::Version => {
-            println!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
+            crate::say!("gantry {} (Kubernetes v1.36)", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::fs::FlockOperation;
@@ -17,17 +18,21 @@ pub(crate) struct Lock(#[allow(dead_code, reason = "held for its Drop")] File);
 impl Lock {
     /// Takes the cluster for this process.
     pub(crate) fn take(dir: &DataDir) -> Result<Self, Failure> {
-        let path = dir.lock_file();
+        Self::take_file(&dir.lock_file())?.ok_or_else(|| already_running(dir))
+    }
+
+    /// Takes a lock file; `None` when another process has it.
+    pub(crate) fn take_file(path: &Path) -> Result<Option<Self>, Failure> {
         let failed = |e: std::io::Error| Failure::act(format!("locking {}", path.display()), e);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(already_running(dir));
+            return Ok(None);
         }
         file.set_len(0).and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes())).map_err(failed)?;
-        Ok(Self(file))
+        Ok(Some(Self(file)))
     }
 }
 
@@ -41,7 +46,12 @@ fn already_running(dir: &DataDir) -> Failure {
 
 /// The process that runs the cluster, if one does.
 pub(crate) fn running(dir: &DataDir) -> Option<i32> {
-    let mut file = OpenOptions::new().read(true).open(dir.lock_file()).ok()?;
+    holder(&dir.lock_file())
+}
+
+/// The process that holds a lock file, if one does.
+pub(crate) fn holder(path: &Path) -> Option<i32> {
+    let mut file = OpenOptions::new().read(true).open(path).ok()?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }

@@ -22,12 +22,37 @@ pub(crate) struct ClusterIdentity {
     pub(crate) port: u16,
     /// The port of the node's own API, when the host itself is the node.
     pub(crate) kubelet_port: u16,
+    /// How many nodes it has on this host: with one, the host itself is the node.
+    #[serde(default = "one")]
+    pub(crate) nodes: u16,
     /// The address others reach the API at.
     pub(crate) advertise_address: Ipv4Addr,
     /// The Services' addresses.
     pub(crate) service_cidr: Cidr,
     /// The pods' addresses.
     pub(crate) pod_cidr: Cidr,
+}
+
+fn one() -> u16 {
+    1
+}
+
+impl ClusterIdentity {
+    /// The segment that several nodes of one host share: the last of the pods' ranges, which no node gets.
+    pub(crate) fn segment(&self) -> Cidr {
+        segment_of(self.pod_cidr)
+    }
+
+    /// The names and pod ranges of this host's nodes, when there are several.
+    pub(crate) fn local_nodes(&self) -> Vec<(String, Cidr)> {
+        let range = |i: u16| Cidr { network: Ipv4Addr::from(u32::from(self.pod_cidr.network) + (u32::from(i) << 8)), length: 24 };
+        (0..self.nodes).map(|i| (format!("node-{}", i + 1), range(i))).collect()
+    }
+}
+
+fn segment_of(pods: Cidr) -> Cidr {
+    let last = u32::from(pods.network) | (u32::MAX >> pods.length);
+    Cidr { network: Ipv4Addr::from(last & !0xff), length: 24 }
 }
 
 /// A range of addresses.
@@ -155,7 +180,7 @@ impl DataDir {
     }
 
     /// The cluster's identity: read, or chosen now from what the operator says.
-    pub(crate) fn identity(&self, args: &ServerArgs, random: &dyn Random) -> Result<ClusterIdentity, Failure> {
+    pub(crate) fn identity(&self, args: &ServerArgs, nodes: Option<u16>, random: &dyn Random) -> Result<ClusterIdentity, Failure> {
         let given = |text: &Option<String>| text.clone().map(Cidr::try_from).transpose().map_err(Failure::usage);
         let (service_cidr, pod_cidr) = (given(&args.service_cidr)?, given(&args.pod_cidr)?);
         let file = self.identity_file();
@@ -166,7 +191,8 @@ impl DataDir {
             let differs = args.port.is_some_and(|p| p != kept.port)
                 || args.advertise_address.is_some_and(|a| a != kept.advertise_address)
                 || service_cidr.is_some_and(|c| c != kept.service_cidr)
-                || pod_cidr.is_some_and(|c| c != kept.pod_cidr);
+                || pod_cidr.is_some_and(|c| c != kept.pod_cidr)
+                || nodes.is_some_and(|n| n != kept.nodes);
             if differs {
                 return Err(Failure::usage(format!(
                     "{} holds a cluster with other settings (port {}, address {}, services {}, pods {}); leave those flags out, or use another --data-dir",
@@ -182,17 +208,32 @@ impl DataDir {
         // Clusters on one host get different ranges with a high chance, and the operator can always choose.
         let slot = random.below(32) as u8;
         let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
+        let pods = pod_cidr.unwrap_or_else(|| range(160));
+        if nodes.is_some_and(|n| n > 1) && pods.length > 20 {
+            return Err(Failure::usage(format!("--pod-cidr {pods} is too small for several nodes: a /20 or larger")));
+        }
         let identity = ClusterIdentity {
             id: random.name_suffix(8),
             port: args.port.unwrap_or(6443),
             kubelet_port: free_kubelet_port(random),
-            advertise_address: args.advertise_address.unwrap_or_else(own_address),
+            nodes: nodes.unwrap_or(1),
+            // Several nodes reach the API at the host's address on the segment they share.
+            advertise_address: args.advertise_address.unwrap_or_else(|| match nodes {
+                Some(n) if n > 1 => Ipv4Addr::from(u32::from(segment_of(pods).network) + 1),
+                _ => own_address(),
+            }),
             service_cidr: service_cidr.unwrap_or_else(|| range(96)),
-            pod_cidr: pod_cidr.unwrap_or_else(|| range(160)),
+            pod_cidr: pods,
         };
         let json = serde_json::to_vec_pretty(&identity).expect("an identity has only text keys");
         self.write(&file, 0o600, &json)?;
         Ok(identity)
+    }
+
+    /// The authority's certificate.
+    pub(crate) fn authority_pem(&self) -> Result<String, Failure> {
+        let path = self.root.join("pki/ca.crt");
+        fs::read_to_string(&path).map_err(|e| Failure::act(format!("reading {}", path.display()), e))
     }
 
     /// The cluster's keys: read, or made now.

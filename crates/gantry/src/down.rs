@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_containers::{LocalRuntime, Runtime};
-use gantry_network::Network;
+use gantry_network::{Fabric, Network};
 use gantry_ports::{Clock, RealClock};
 use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
+use crate::agent::lock_file;
 use crate::cli::{DownArgs, Failure};
 use crate::daemon;
 use crate::data_dir::{ClusterIdentity, DataDir};
 use crate::local_node::NodeSettings;
+use crate::nodes::fabric_config;
 
 /// How long the cluster's process may take to end before it is killed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,8 +33,15 @@ pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::act("starting the runtime", e))?;
     for name in dir.nodes() {
+        if let Some(pid) = daemon::holder(&lock_file(&dir.node(&name))) {
+            end_process(pid)?;
+        }
         let settings = NodeSettings { directory: dir.node(&name), name, ..NodeSettings::of_host(&identity, &dir) };
         runtime.block_on(end_node(&settings))?;
+    }
+    if identity.nodes > 1 {
+        let config = fabric_config(&dir, &identity);
+        Fabric::delete(&config.cluster_id, &config.state_dir).map_err(|e| Failure::act("taking the nodes' network away", e))?;
     }
     remove_cgroups(&identity);
     unmount_below(dir.root());
@@ -40,7 +49,7 @@ pub(crate) fn run(args: &DownArgs) -> Result<(), Failure> {
     if args.purge {
         purge(&dir)?;
     }
-    println!("cluster {} is down", identity.id);
+    crate::say!("cluster {} is down", identity.id);
     Ok(())
 }
 

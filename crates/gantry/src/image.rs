@@ -169,14 +169,14 @@ async fn build(args: &BuildArgs) -> Result<(), Failure> {
     let built = builder.build(&options).await;
     let _ = std::fs::remove_dir_all(&directory);
     let image = built.map_err(failed(format!("building {}", args.dir.display())))?;
-    println!("{}", image.id);
+    crate::say!("{}", image.id);
     Ok(())
 }
 
 fn import(args: &ImportArgs) -> Result<(), Failure> {
     let name = args.name.as_deref().map(reference).transpose()?;
     let names = open(&args.cluster)?.import(&args.file, name.as_ref()).map_err(failed(format!("importing {}", args.file.display())))?;
-    names.iter().for_each(|n| println!("{n}"));
+    names.iter().for_each(|n| crate::say!("{n}"));
     Ok(())
 }
 
@@ -184,7 +184,7 @@ async fn pull(args: &NameArgs) -> Result<(), Failure> {
     let world = World::real(tokio::runtime::Handle::current())?;
     let store = open(&args.cluster)?;
     let image = registries(&world).pull(&store, &reference(&args.name)?, None).await.map_err(failed(format!("pulling {}", args.name)))?;
-    println!("{}", image.id);
+    crate::say!("{}", image.id);
     Ok(())
 }
 
@@ -195,14 +195,14 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
             .iter()
             .map(|i| json!({"id": i.id.to_string(), "names": i.names.iter().map(ToString::to_string).collect::<Vec<_>>(), "size": i.size}))
             .collect();
-        println!("{:#}", json!(all));
+        crate::say!("{:#}", json!(all));
         return Ok(());
     }
-    println!("{:<56} {:<20} SIZE", "NAME", "ID");
+    crate::say!("{:<56} {:<20} SIZE", "NAME", "ID");
     for image in images {
         let id: String = image.id.to_string().trim_start_matches("sha256:").chars().take(12).collect();
         for name in &image.names {
-            println!("{:<56} {id:<20} {:.1} MB", name.to_string(), image.size as f64 / 1e6);
+            crate::say!("{:<56} {id:<20} {:.1} MB", name.to_string(), image.size as f64 / 1e6);
         }
     }
     Ok(())

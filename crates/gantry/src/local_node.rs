@@ -10,8 +10,8 @@ use gantry_containers::{LocalConfig, LocalRuntime, Runtime};
 use gantry_dns::{Dns, DnsConfig};
 use gantry_images::{Registries, Store};
 use gantry_network::{Network, NetworkConfig, Range};
-use gantry_transport::{ServerTls, serve};
 use gantry_node::{Agent, AgentConfig, AgentParts, NodeNetwork, StoreImages, join};
+use gantry_transport::{ServerTls, serve};
 
 use crate::cli::Failure;
 use crate::data_dir::{Cidr, ClusterIdentity};
@@ -33,6 +33,10 @@ pub(crate) struct NodeSettings {
     pub(crate) port: u16,
     pub(crate) service_cidr: Cidr,
     pub(crate) pod_cidr: Cidr,
+    /// How often the node says that it is alive.
+    pub(crate) heartbeat: Duration,
+    /// The part of `pod_cidr` that is this node's, when that was decided beforehand.
+    pub(crate) own_pod_cidr: Option<Cidr>,
 }
 
 /// The cgroup under which everything of a node lies.
@@ -57,6 +61,8 @@ impl NodeSettings {
             port: identity.kubelet_port,
             service_cidr: identity.service_cidr,
             pod_cidr: identity.pod_cidr,
+            heartbeat: HEARTBEAT,
+            own_pod_cidr: None,
             name,
         }
     }
@@ -91,26 +97,31 @@ pub(crate) fn host_name() -> String {
 
 /// A node at work.
 pub(crate) struct LocalNode {
-    pub(crate) agent: Agent,
     /// Where its DNS answers.
     pub(crate) dns: SocketAddr,
 }
 
 /// Starts a node; returns when its agent has told the API that it is ready.
-/// `tls` is how the node's own API shows itself.
-pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn Api>, tls: ServerTls) -> Result<LocalNode, Failure> {
+/// `tls` gives how the node's own API shows itself, asked once the node is registered.
+pub(crate) async fn start(
+    world: &World,
+    settings: &NodeSettings,
+    api: Arc<dyn Api>,
+    tls: impl AsyncFnOnce() -> Result<ServerTls, Failure>,
+) -> Result<LocalNode, Failure> {
     let mut config = AgentConfig {
         node_name: settings.name.clone(),
         root: settings.directory.join("kubelet"),
         host_root: settings.host_root.clone(),
         cgroup_parent: cgroup_parent(&settings.cluster_id, &settings.name),
+        pod_cidr: settings.own_pod_cidr.map(range),
         host_ips: vec![settings.host_ip],
         cluster_dns: settings.cluster_dns(),
         dns_listener: Ipv4Addr::UNSPECIFIED,
         cluster_domain: DOMAIN.into(),
         port: settings.port,
         max_pods: MAX_PODS,
-        heartbeat: HEARTBEAT,
+        heartbeat: settings.heartbeat,
         labels: Vec::new(),
     };
     std::fs::create_dir_all(&config.root).map_err(|e| Failure::act(format!("making {}", config.root.display()), e))?;
@@ -146,8 +157,8 @@ pub(crate) async fn start(world: &World, settings: &NodeSettings, api: Arc<dyn A
     let agent = agent.await.map_err(|e| Failure::act("starting the node's agent", e))?;
     let listener = world.sockets.bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.port))).await;
     let listener = listener.map_err(|e| Failure::act(format!("listening on the node's port {}", settings.port), e))?;
-    serve(listener, tls, &world.tasks, Arc::new(agent.clone()));
-    Ok(LocalNode { agent, dns: address })
+    serve(listener, tls().await?, &world.tasks, Arc::new(agent));
+    Ok(LocalNode { dns: address })
 }
 
 async fn start_network(world: &World, settings: &NodeSettings, pod_cidr: Range) -> Result<Network, Failure> {

@@ -1,5 +1,17 @@
 //! The `gantry` binary: reads the command line, checks the whole configuration, builds, runs, drains.
 
+/// Says a line to whoever reads our standard output; a reader that has gone is no failure.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+pub(crate) use say;
+
+mod admin;
+mod agent;
+mod api;
 mod cli;
 mod daemon;
 mod data_dir;
@@ -8,9 +20,12 @@ mod image;
 mod kubeconfig;
 mod kubectl;
 mod local_node;
+mod nodes;
+mod pinned;
 mod server;
 mod signing;
 mod status;
+mod token;
 mod up;
 
 use std::process::ExitCode;

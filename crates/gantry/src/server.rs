@@ -24,8 +24,6 @@ use crate::signing::AuthoritySigner;
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// How long certificates of this process last. They are made anew at every start and renewed while it runs.
 pub(crate) const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86400);
-/// After how long a silent node counts as unreachable.
-const NODE_GRACE: Duration = Duration::from_secs(50);
 const EXPIRE_EVERY: Duration = Duration::from_secs(10);
 
 /// What every part of a process gets from outside.
@@ -65,9 +63,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.cluster.open();
-        let identity = dir.identity(args, &*world.random)?;
+        let identity = dir.identity(args, None, &*world.random)?;
         let _lock = Lock::take(&dir)?;
-        let control_plane = start(&world, &dir, &identity).await?;
+        let control_plane = start(&world, &dir, &identity, Duration::from_secs(args.node_grace)).await?;
         tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
         stopped().await?;
         control_plane.close();
@@ -88,7 +86,7 @@ pub(crate) async fn stopped() -> Result<(), Failure> {
 }
 
 /// Starts store, API server and what runs inside the control plane; returns when the API answers.
-pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity) -> Result<ControlPlane, Failure> {
+pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity, node_grace: Duration) -> Result<ControlPlane, Failure> {
     let now = world.clock.now();
     let keys = dir.keys(now, &*world.random)?;
     let disk = RealDisk::new(&dir.store()).map_err(|e| Failure::act(format!("opening {}", dir.store().display()), e))?;
@@ -107,6 +105,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let nodes = Some(node_access(world, &keys)?);
     let server = Server::new(Parts {
         config: Config {
+            cluster_id: identity.id.clone(),
             issuer: ISSUER.into(),
             advertised,
             service_network: (network, length),
@@ -126,7 +125,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
     serve(listener, tls, &world.tasks, Arc::new(server.clone()));
     let authority = Arc::new(keys.authority);
-    start_controllers(world, &server, authority.clone());
+    start_controllers(world, &server, authority.clone(), node_grace);
     let clock = world.clock.clone();
     world.tasks.spawn(async move {
         loop {
@@ -144,12 +143,12 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
 }
 
 /// Starts the scheduler and the controllers, each as its own service account.
-fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) {
+fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>, node_grace: Duration) {
     let settings = gantry_controllers::Settings {
         resources: server.deletable_resources(),
         root_ca: authority.certificate_pem().into(),
         signer: Arc::new(AuthoritySigner { authority, clock: world.clock.clone(), random: world.random.clone() }),
-        node_grace: NODE_GRACE,
+        node_grace,
         started: world.clock.now(),
         keep_finished_pods: 12_500,
     };
@@ -162,7 +161,8 @@ fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>) 
 
 /// How the API server reaches nodes' own APIs: with a certificate that they know it by.
 fn node_access(world: &World, keys: &Keys) -> Result<NodeAccess, Failure> {
-    let profile = Profile { common_name: gantry_node::API_SERVER.into(), organization: "system:masters".into(), client: true, ..Profile::default() };
+    let profile =
+        Profile { common_name: gantry_node::API_SERVER.into(), organization: "system:masters".into(), client: true, ..Profile::default() };
     let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
     let issued = issued.map_err(|e| Failure::act("issuing the API's client certificate", e))?;
     let tls = ClientTls::new(keys.authority.certificate_pem(), Some(&issued)).map_err(|e| Failure::act("setting up TLS", e))?;
@@ -180,6 +180,8 @@ fn serving_certificate(world: &World, identity: &ClusterIdentity, keys: &Keys) -
         ..Profile::default()
     };
     let issued = keys.authority.issue(&profile, CERTIFICATE_LASTS, world.clock.now(), &*world.random);
-    let issued = issued.map_err(|e| Failure::act("issuing the API's certificate", e))?;
+    let mut issued = issued.map_err(|e| Failure::act("issuing the API's certificate", e))?;
+    // Joining nodes know the authority by its hash alone: the server shows it beside its own certificate.
+    issued.certificate_pem.push_str(keys.authority.certificate_pem());
     ServingCertificate::new(&issued).map_err(|e| Failure::act("taking up the API's certificate", e))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::agent::lock_file;
 use crate::cli::{Failure, StatusArgs};
 use crate::daemon;
 use crate::data_dir::DataDir;
@@ -19,9 +20,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let server = daemon::running(&dir);
     let mut processes = Vec::new();
     if let Some(pid) = server {
-        processes.push(json!({"pid": pid, "role": "server", "node": dir.nodes().first()}));
+        processes
+            .push(json!({"pid": pid, "role": "server", "node": if identity.nodes == 1 { dir.nodes().first().cloned() } else { None }}));
     }
     for node in dir.nodes() {
+        if let Some(pid) = daemon::holder(&lock_file(&dir.node(&node))) {
+            processes.push(json!({"pid": pid, "role": "agent", "node": node}));
+        }
         processes.extend(node_processes(&dir, &identity.id, &node));
     }
     let status = json!({
@@ -30,10 +35,25 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         "nodes": dir.nodes(), "processes": processes,
     });
     match args.output.as_str() {
-        "json" => println!("{status:#}"),
+        "json" => crate::say!("{status:#}"),
         _ => print_text(&status),
     }
     Ok(())
+}
+
+/// The shims of a node, by its directory.
+pub(crate) fn shims(directory: &Path) -> Vec<i32> {
+    let state = directory.join("containers");
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| shim_of(*pid, &state).is_some()).collect()
+}
+
+/// The sandbox directory that a process is the shim of.
+fn shim_of(pid: i32, state: &Path) -> Option<String> {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<String> = command.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    let sandbox = words.get(2).map(Path::new).filter(|p| words[1] == crate::SHIM && p.starts_with(state))?;
+    sandbox.file_name().map(|n| n.to_string_lossy().into_owned())
 }
 
 /// Shims and containers of a node, found by the cluster's cgroups.
@@ -42,11 +62,7 @@ fn node_processes(dir: &DataDir, cluster_id: &str, node: &str) -> Vec<Value> {
     let state = dir.node(node).join("containers");
     let parent = cgroup_parent(cluster_id, node);
     for pid in fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<String> = command.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
-        let is_shim = words.get(1).is_some_and(|w| w == crate::SHIM) && words.get(2).is_some_and(|w| Path::new(w).starts_with(&state));
-        if is_shim {
-            let sandbox = words.get(2).and_then(|w| Path::new(w).file_name()).map(|n| n.to_string_lossy().into_owned());
+        if let Some(sandbox) = shim_of(pid, &state) {
             found.push(json!({"pid": pid, "role": "shim", "node": node, "sandbox": sandbox}));
             continue;
         }
@@ -71,12 +87,12 @@ fn container_of(line: &str, parent: &str) -> Option<(String, String)> {
 fn print_text(status: &Value) {
     let text = |member: &str| status[member].as_str().unwrap_or("").to_owned();
     let running = if status["running"] == true { "running" } else { "stopped" };
-    println!("cluster {} ({running}), version {}", text("clusterId"), text("version"));
-    println!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
-    println!("kubeconfig {}", text("kubeconfig"));
+    crate::say!("cluster {} ({running}), version {}", text("clusterId"), text("version"));
+    crate::say!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
+    crate::say!("kubeconfig {}", text("kubeconfig"));
     for process in status["processes"].as_array().into_iter().flatten() {
         let what = process["id"].as_str().or(process["sandbox"].as_str()).unwrap_or("");
-        println!(
+        crate::say!(
             "{:>8}  {:<10} {:<16} {what}",
             process["pid"],
             process["role"].as_str().unwrap_or(""),

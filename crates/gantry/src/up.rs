@@ -13,7 +13,9 @@ use gantry_transport::{ServerTls, ServingCertificate};
 
 use crate::cli::{Failure, UpArgs};
 use crate::daemon::{self, Lock};
+use crate::data_dir::ClusterIdentity;
 use crate::local_node::{self, NodeSettings};
+use crate::nodes;
 use crate::server::{self, CERTIFICATE_LASTS, World};
 
 const NODES: Resource = Resource::cluster("", "v1", "nodes", "Node");
@@ -31,8 +33,8 @@ pub(crate) fn run(args: &UpArgs) -> Result<(), Failure> {
     let begun = RealClock::new();
     let dir = args.server.cluster.open();
     let ready = daemon::start_in_background(&dir, &arguments(args))?;
-    println!("{ready} in {:.2} s", begun.monotonic().as_secs_f64());
-    println!("export KUBECONFIG={}", dir.kubeconfig().display());
+    crate::say!("{ready} in {:.2} s", begun.monotonic().as_secs_f64());
+    crate::say!("export KUBECONFIG={}", dir.kubeconfig().display());
     Ok(())
 }
 
@@ -52,12 +54,13 @@ fn check_host() -> Result<(), Failure> {
 fn arguments(args: &UpArgs) -> Vec<String> {
     let server = &args.server;
     let mut all = vec!["up".to_owned(), "--foreground".into(), "--data-dir".into(), absolute(&server.cluster.data_dir)];
-    all.extend(["--nodes".into(), args.nodes.to_string()]);
     let mut add = |flag: &str, value: Option<String>| {
         if let Some(value) = value {
             all.extend([flag.to_owned(), value]);
         }
     };
+    add("--nodes", args.nodes.map(|n| n.to_string()));
+    add("--node-grace", Some(server.node_grace.to_string()));
     add("--port", server.port.map(|p| p.to_string()));
     add("--advertise-address", server.advertise_address.map(|a| a.to_string()));
     add("--service-cidr", server.service_cidr.clone());
@@ -75,21 +78,33 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
     runtime.block_on(async {
         let world = World::real(tokio::runtime::Handle::current())?;
         let dir = args.server.cluster.open();
-        let identity = dir.identity(&args.server, &*world.random)?;
+        let identity = dir.identity(&args.server, args.nodes, &*world.random)?;
         let _lock = Lock::take(&dir)?;
-        let control_plane = server::start(&world, &dir, &identity).await?;
-        let settings = NodeSettings::of_host(&identity, &dir);
-        let api: Arc<dyn Api> = Arc::new(control_plane.server.client(User::node(&settings.name)));
-        let tls = node_tls(&world, &settings, &control_plane.authority)?;
-        let node = local_node::start(&world, &settings, api, tls).await?;
+        let grace = Duration::from_secs(args.server.node_grace);
+        let control_plane = server::start(&world, &dir, &identity, grace).await?;
         let admin: Arc<dyn Api> = Arc::new(control_plane.server.client(User::admin()));
-        wait_until_ready(&world, &admin, std::slice::from_ref(&settings.name), node.dns).await?;
-        tracing::info!(port = identity.port, pods = node.agent.pods().len(), "the cluster is ready");
-        println!("cluster {} is ready", identity.id);
+        let (names, dns) = if identity.nodes > 1 {
+            let nodes = nodes::start(&world, &dir, &identity, &admin, grace / 5).await?;
+            (nodes, SocketAddr::from((first_gateway(&identity), 53)))
+        } else {
+            let settings = NodeSettings { heartbeat: grace / 5, ..NodeSettings::of_host(&identity, &dir) };
+            let api: Arc<dyn Api> = Arc::new(control_plane.server.client(User::node(&settings.name)));
+            let tls = async || node_tls(&world, &settings, &control_plane.authority);
+            let node = local_node::start(&world, &settings, api, tls).await?;
+            (vec![settings.name.clone()], node.dns)
+        };
+        wait_until_ready(&world, &admin, &names, dns).await?;
+        tracing::info!(port = identity.port, nodes = names.len(), "the cluster is ready");
+        crate::say!("cluster {} is ready", identity.id);
         server::stopped().await?;
         control_plane.close();
         Ok(())
     })
+}
+
+/// Where the first of several nodes answers for DNS: the first address of its pods' range.
+fn first_gateway(identity: &ClusterIdentity) -> std::net::Ipv4Addr {
+    std::net::Ipv4Addr::from(u32::from(identity.pod_cidr.network) + 1)
 }
 
 /// How the node in this process shows itself: with a certificate of the cluster's own.

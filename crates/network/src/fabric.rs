@@ -8,6 +8,7 @@ use crate::names::{Names, check_range, mac};
 use crate::network::{entries, forward_packets};
 use crate::nft::expr::{Rule, Side};
 use crate::nft::{Batch, Hook, Nft};
+use crate::pod::{disconnect, pin_again};
 use crate::proxy::remove_table;
 use crate::rtnl::{End, LOOPBACK, Requests, Route, Rtnl, tolerate_gone};
 use crate::{Error, Range, netns};
@@ -141,10 +142,10 @@ fn add_bridge(rtnl: &mut Rtnl, name: &str, address: Ipv4Addr, prefix: u8) -> Res
 }
 
 fn add_node(rtnl: &mut Rtnl, link: &str, bridge: u32, node: &FabricNode, fabric: &Fabric, prefix: u8) -> Result<(), Error> {
-    let mut inside = if netns::is_pinned(&node.netns) {
+    let mut inside = if netns::is_pinned(&node.netns) || pin_again(rtnl, &node.netns, link)? {
         netns::within(&node.netns, Rtnl::open)??
     } else {
-        netns::unpin(&node.netns)?;
+        disconnect(rtnl, &node.netns, link)?;
         netns::create(&node.netns, Rtnl::open)??
     };
     if rtnl.link(link)?.is_none() {

@@ -33,6 +33,12 @@ pub(crate) fn create<T: Send>(pin: &Path, inside: impl FnOnce() -> T + Send) -> 
     .map_err(Error::file("make a network namespace at", pin))
 }
 
+/// Pins the namespace that a process is in, given by its handle in `/proc`.
+pub(crate) fn pin(handle: &Path, pin: &Path) -> Result<(), Error> {
+    File::create(pin).map_err(Error::file("create", pin))?;
+    mount_bind(handle, pin).map_err(io::Error::from).map_err(Error::file("pin a network namespace at", pin))
+}
+
 /// Runs something inside a pinned namespace.
 pub(crate) fn within<T: Send>(pin: &Path, inside: impl FnOnce() -> T + Send) -> Result<T, Error> {
     let namespace = File::open(pin).map_err(Error::file("open", pin))?;

@@ -59,6 +59,8 @@ pub struct Network {
     names: Names,
     gateway: Ipv4Addr,
     pods: Mutex<Pods>,
+    /// Links are removed through a socket of their own: the kernel takes tens of milliseconds for each, and others want to come.
+    removal: Mutex<Rtnl>,
     proxy: Mutex<Proxy>,
     conntrack: Mutex<Conntrack>,
 }
@@ -97,8 +99,9 @@ impl Network {
             service_cidr: config.service_cidr,
         };
         let proxy = Proxy::start(proxy, &pods)?;
-        let (pods, conntrack) = (Mutex::new(Pods { rtnl, ipam }), Mutex::new(Conntrack::open()?));
-        Ok(Self { config, names, gateway, pods, proxy: Mutex::new(proxy), conntrack })
+        let (pods, proxy) = (Mutex::new(Pods { rtnl, ipam }), Mutex::new(proxy));
+        let (removal, conntrack) = (Mutex::new(Rtnl::open()?), Mutex::new(Conntrack::open()?));
+        Ok(Self { config, names, gateway, pods, removal, proxy, conntrack })
     }
 
     fn pods(&self) -> MutexGuard<'_, Pods> {
@@ -147,15 +150,21 @@ impl Network {
 
     /// Takes away a pod's link, address and namespace. Does nothing for a pod that has none.
     ///
+    /// Other pods may be attached meanwhile; the same one must not be.
+    ///
     /// # Errors
     /// When the kernel refuses; call again.
     pub fn detach(&self, pod_uid: &str) -> Result<(), Error> {
         check_name("pod uid", pod_uid, 128)?;
-        let mut pods = self.pods();
-        let Some(address) = pods.ipam.get(pod_uid) else { return Ok(()) };
-        pod::disconnect(&mut pods.rtnl, &self.link(pod_uid, address).netns, &self.names.pod_link(address))?;
-        self.proxy().remove_pod(address)?;
-        pods.ipam.release(pod_uid)
+        let Some(link) = self.find(pod_uid) else { return Ok(()) };
+        for &address in &link.addresses {
+            let mut rtnl = self.removal.lock().expect("nothing panics while it holds this lock");
+            pod::disconnect(&mut rtnl, &link.netns, &self.names.pod_link(address))?;
+            drop(rtnl);
+            self.proxy().remove_pod(address)?;
+        }
+        // Only now may another pod get the address.
+        self.pods().ipam.release(pod_uid)
     }
 
     /// The uids of all attached pods, in order.
@@ -284,14 +293,14 @@ fn set_up_node(rtnl: &mut Rtnl, names: &Names, config: &NetworkConfig, gateway: 
     rtnl.run(requests)
 }
 
-/// Removes what an agent that was killed left half made, and forgets pods whose link did not survive (a reboot).
+/// Removes what an agent that was killed left half made, and forgets pods whose link or namespace did not survive (a reboot).
 fn sweep(rtnl: &mut Rtnl, ipam: &mut Ipam, names: &Names, pins: &Path) -> Result<(), Error> {
     let links: BTreeSet<String> =
         rtnl.links(&names.prefix())?.into_iter().filter(|link| names.is_pod_link(link)).map(|link| link.name).collect();
     let mut kept = BTreeSet::new();
     for (uid, address) in ipam.pods().clone() {
         let (pin, link) = (pins.join(&uid), names.pod_link(address));
-        if netns::is_pinned(&pin) && links.contains(&link) {
+        if links.contains(&link) && (netns::is_pinned(&pin) || pod::pin_again(rtnl, &pin, &link)?) {
             kept.extend([pin.into_os_string(), link.into()]);
         } else {
             ipam.release(&uid)?;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::names::mac;
+use crate::network::entries;
 use crate::rtnl::{End, LOOPBACK, Requests, Route, Rtnl, tolerate_gone};
 use crate::{Error, Range, netns};
 
@@ -38,6 +39,22 @@ pub(crate) fn disconnect(rtnl: &mut Rtnl, pin: &Path, link: &str) -> Result<(), 
     requests.delete_link(link);
     tolerate_gone(rtnl.run(requests))?;
     netns::unpin(pin)
+}
+
+/// Pins a pod's namespace again, through a process that lives in it; the pin may have been made in a mount namespace that is gone.
+///
+/// Says whether the namespace is pinned now; it is not when nobody lives in it.
+pub(crate) fn pin_again(rtnl: &mut Rtnl, pin: &Path, link: &str) -> Result<bool, Error> {
+    let Some(namespace) = rtnl.far_namespace(link)? else { return Ok(false) };
+    let processes = entries(Path::new("/proc"))?.into_iter().filter_map(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
+    for process in processes {
+        if rtnl.namespace_of(process) == Some(namespace)
+            && netns::pin(&Path::new("/proc").join(process.to_string()).join("ns/net"), pin).is_ok()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn set_up_inside(inside: &mut Rtnl, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), Error> {

@@ -19,6 +19,10 @@ pub(crate) const PROTOCOL: u8 = 0x67;
 /// Index of the loopback device, the same in every namespace.
 pub(crate) const LOOPBACK: u32 = 1;
 
+/// `NETNSA_NSID` and `NETNSA_PID` (linux/net_namespace.h).
+const NAMESPACE_NUMBER: u16 = 1;
+const NAMESPACE_OF_PROCESS: u16 = 2;
+
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
 
@@ -227,6 +231,30 @@ impl Rtnl {
         self.link(name)?.ok_or_else(gone)
     }
 
+    /// By which number the kernel knows the namespace in which a link's other end is.
+    pub(crate) fn far_namespace(&mut self, link: &str) -> Result<Option<i32>, Error> {
+        let mut request = Messages::default();
+        request.push(libc::RTM_GETLINK, ACK, |out| {
+            out.extend_from_slice(&[0; 16]);
+            netlink::put_text(out, libc::IFLA_IFNAME, link);
+        });
+        let mut found = None;
+        let asked = self.netlink.ask(request, |_, body| found = body.get(16..).and_then(|rest| number(rest, libc::IFLA_LINK_NETNSID)));
+        tolerate_gone(asked.map_err(Error::kernel(format!("look for the link {link}")))).map(|()| found)
+    }
+
+    /// By which number the kernel knows the network namespace of a process; none for a process that is gone.
+    pub(crate) fn namespace_of(&mut self, process: u32) -> Option<i32> {
+        let mut request = Messages::default();
+        request.push(libc::RTM_GETNSID, ACK, |out| {
+            out.extend_from_slice(&[0; 4]);
+            netlink::put(out, NAMESPACE_OF_PROCESS, &process.to_ne_bytes());
+        });
+        let mut found = None;
+        self.netlink.ask(request, |_, body| found = body.get(4..).and_then(|rest| number(rest, NAMESPACE_NUMBER))).ok()?;
+        found.filter(|number| *number >= 0)
+    }
+
     /// All links whose name begins with a prefix.
     pub(crate) fn links(&mut self, prefix: &str) -> Result<Vec<Link>, Error> {
         let mut found = Vec::new();
@@ -279,6 +307,10 @@ fn parse_route(body: &[u8], metric: u32) -> Option<Range> {
     let found = netlink::attribute(rest, libc::RTA_PRIORITY)?;
     let to = ipv4(netlink::attribute(rest, libc::RTA_DST)?)?;
     (ours && found == metric.to_ne_bytes()).then(|| Range::new(to, body[1]))
+}
+
+fn number(attributes: &[u8], kind: u16) -> Option<i32> {
+    Some(i32::from_ne_bytes(netlink::attribute(attributes, kind)?.try_into().ok()?))
 }
 
 fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {

@@ -19,6 +19,12 @@ const PERIOD: i64 = 100_000;
 
 /// What must be known beside the pod itself.
 pub(crate) struct Surroundings<'a> {
+    /// The image.
+    pub(crate) image: &'a ImageSpec,
+    /// Whom the image runs as.
+    pub(crate) image_user: &'a User,
+    /// What the container sets itself; the image's own variables come under it.
+    pub(crate) environment: &'a BTreeMap<String, String>,
     /// The pod's directory.
     pub(crate) directory: &'a Path,
     /// Its volumes by name, as paths on the host.
@@ -163,7 +169,7 @@ fn seccomp(pod: &Pod, container: &Container, directory: &Path) -> Result<Seccomp
     own.or(pods).map_or(Ok(Seccomp::RuntimeDefault), of)
 }
 
-/// A container, ready for the runtime. `environment` is what it sets itself; the image's own comes under it.
+/// A container, ready for the runtime.
 ///
 /// # Errors
 /// What its waiting state should say.
@@ -172,11 +178,9 @@ pub(crate) fn container(
     pod: &Pod,
     container: &Container,
     attempt: u32,
-    image: &ImageSpec,
-    image_user: &User,
-    environment: &BTreeMap<String, String>,
     surroundings: &Surroundings<'_>,
 ) -> Result<ContainerConfig, String> {
+    let Surroundings { image, image_user, environment, .. } = *surroundings;
     let (uid, gid, supplemental_groups) = user(pod, container, image_user)?;
     let mut variables: BTreeMap<String, String> =
         image.env.iter().filter_map(|e| e.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();

@@ -15,6 +15,8 @@ pub struct AgentConfig {
     pub host_root: PathBuf,
     /// The cgroup under which all pods' lie, such as `/gantry-1a2b/n1`.
     pub cgroup_parent: String,
+    /// The range its pods' addresses come from, when that was decided beforehand; otherwise the API decides.
+    pub pod_cidr: Option<gantry_network::Range>,
     /// The node's own addresses.
     pub host_ips: Vec<Ipv4Addr>,
     /// Where pods find DNS.

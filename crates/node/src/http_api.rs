@@ -75,7 +75,10 @@ impl Agent {
             ["pods"] => {
                 let pods: Vec<Arc<Pod>> = self.pods();
                 let items: Vec<&Pod> = pods.iter().map(|p| &**p).collect();
-                Ok(text(StatusCode::OK, &serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string()))
+                Ok(text(
+                    StatusCode::OK,
+                    &serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string(),
+                ))
             }
             ["containerLogs", namespace, pod, container] => {
                 let pod = self.find(namespace, pod)?;
@@ -102,7 +105,8 @@ impl Agent {
     /// The newest attempt of a container, which must run.
     async fn running(&self, pod: &Pod, container: &str) -> Result<gantry_containers::ContainerId, Refusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or("");
-        let status = self.shared.runtime.sandbox_status(uid).await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, crate::steps::chain(&e)))?;
+        let status =
+            self.shared.runtime.sandbox_status(uid).await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, crate::steps::chain(&e)))?;
         let newest = status.containers.into_iter().filter(|c| c.name == container).max_by_key(|c| c.attempt);
         match newest {
             Some(c) if c.state == ContainerState::Running => Ok(c.id),
@@ -140,7 +144,13 @@ impl Agent {
         Ok(http::Response::new(streaming(pieces)))
     }
 
-    async fn send_log(&self, path: PathBuf, id: &gantry_containers::ContainerId, mut options: LogOptions, send: mpsc::Sender<Bytes>) -> std::io::Result<()> {
+    async fn send_log(
+        &self,
+        path: PathBuf,
+        id: &gantry_containers::ContainerId,
+        mut options: LogOptions,
+        send: mpsc::Sender<Bytes>,
+    ) -> std::io::Result<()> {
         let mut file = tokio::fs::File::open(&path).await?;
         let mut pending = Vec::new();
         file.read_to_end(&mut pending).await?;
@@ -204,7 +214,11 @@ impl LogOptions {
         let Some(tail) = self.tail else { return };
         let mut ends: Vec<usize> = log.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
         ends.pop();
-        let start = if tail == 0 { log.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1) } else { ends.len().checked_sub(tail).map_or(0, |i| ends[i]) };
+        let start = if tail == 0 {
+            log.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1)
+        } else {
+            ends.len().checked_sub(tail).map_or(0, |i| ends[i])
+        };
         log.drain(..start);
     }
 

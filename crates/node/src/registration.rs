@@ -37,7 +37,8 @@ fn node(config: &AgentConfig, now: Timestamp) -> Value {
     for (key, value) in &config.labels {
         labels[key] = json!(value);
     }
-    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status(config, now, false, None)})
+    let spec = config.pod_cidr.map_or(json!({}), |range| json!({"podCIDR": range.to_string(), "podCIDRs": [range.to_string()]}));
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "spec": spec, "status": status(config, now, false, None)})
 }
 
 /// The node's status; conditions keep the time at which they began to hold.

@@ -99,6 +99,9 @@ pub trait Images: Send + Sync + 'static {
     fn ensure<'a>(&'a self, name: &'a str, policy: &'a str, credentials: &'a [String]) -> BoxFuture<'a, Result<ReadyImage, ImageError>>;
 }
 
+/// A token's pod, audience and lifetime in seconds.
+type TokenKey = (String, String, i64);
+
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) config: AgentConfig,
@@ -113,7 +116,7 @@ pub(crate) struct Shared {
     /// The services that pods' environments tell, by namespace.
     pub(crate) services: Mutex<BTreeMap<String, Vec<ServiceLink>>>,
     /// Tokens, by pod, audience and lifetime, with the time to ask for new ones.
-    pub(crate) tokens: Mutex<BTreeMap<(String, String, i64), (String, Timestamp)>>,
+    pub(crate) tokens: Mutex<BTreeMap<TokenKey, (String, Timestamp)>>,
 }
 
 impl Shared {

@@ -213,8 +213,14 @@ impl Steps {
         made.map_err(|e| format!("making {}: {e}", log.display()))?;
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(&log, open).map_err(|e| format!("opening {}: {e}", log.display()))?;
-        let surroundings = build::Surroundings { directory: &directory, volumes: &self.volume_paths() };
-        build::container(&self.shared.config, &self.pod, container, attempt, &image.spec, &image.user, &variables, &surroundings)
+        let surroundings = build::Surroundings {
+            image: &image.spec,
+            image_user: &image.user,
+            environment: &variables,
+            directory: &directory,
+            volumes: &self.volume_paths(),
+        };
+        build::container(&self.shared.config, &self.pod, container, attempt, &surroundings)
     }
 
     /// The services that the pod's environment tells: those of its namespace unless it says no, and always the API server's.

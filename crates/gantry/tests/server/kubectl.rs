@@ -162,7 +162,7 @@ fn every_kubectl_on_the_machine_reads_and_writes() {
         run("api-resources").says("deployments");
         run(&format!("create deployment {name} --image=x")).says("created");
         run(&format!("get deployment {name} -o wide")).says("IMAGES");
-        run(&format!("explain deployment.spec.strategy --api-version=apps/v1")).says("rollingUpdate");
+        run("explain deployment.spec.strategy --api-version=apps/v1").says("rollingUpdate");
         server.run_kubectl(program, &["apply", "-f", "-"], APP).says("deployment.apps/app");
         run("get events").says("");
         run("cluster-info").says("is running at");

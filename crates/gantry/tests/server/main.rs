@@ -1,5 +1,7 @@
 //! `gantry server` alone, as real clients see it: kubectl and the `kube` crate.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure real time and spawn their own tasks")]
+
 mod client;
 mod harness;
 mod kubectl;

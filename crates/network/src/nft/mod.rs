@@ -2,6 +2,7 @@
 
 pub(crate) mod expr;
 
+use std::borrow::Cow;
 use std::io;
 
 use crate::Error;
@@ -50,9 +51,9 @@ pub(crate) enum Holds {
 }
 
 /// A set or map.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SetSpec {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) key: &'static [Type],
     pub(crate) holds: Holds,
 }
@@ -147,7 +148,7 @@ impl Batch {
     pub(crate) fn add_set(&mut self, set: &SetSpec) {
         let id = self.messages.count();
         self.push(libc::NFT_MSG_NEWSET, CREATE, |out| {
-            put_text(out, 2, set.name);
+            put_text(out, 2, &set.name);
             let flags = match set.holds {
                 Holds::Nothing => 0,
                 Holds::Verdicts | Holds::Data(_) => libc::NFT_SET_MAP,

@@ -5,6 +5,7 @@
 
 pub(crate) mod plan;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
@@ -13,25 +14,45 @@ use crate::nft::{Batch, Holds, Hook, Nft, SetSpec, Type, Value};
 use crate::service::ServiceTable;
 use crate::{Error, Range};
 use Type::{Address, Mark, Port, Protocol};
-use plan::{Balance, Change, Place, Planner, Set};
+use plan::{Balance, Change, Place, Planner, SHARDS, Set, endpoints_of};
 
-const HAIRPIN: SetSpec = SetSpec { name: "hairpin", key: &[Address, Address], holds: Holds::Nothing };
-const AFFINITY: SetSpec = SetSpec { name: "affinity", key: &[Mark, Address], holds: Holds::Memory(&[Address, Port]) };
+const HAIRPIN: &str = "hairpin";
+const AFFINITY: &str = "affinity";
 const LOCALHOST: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 8);
 
+/// What a set of the services is called.
+fn name(set: Set) -> Cow<'static, str> {
+    match set {
+        Set::ClusterIps => "cluster-ips".into(),
+        Set::ExternalIps => "external-ips".into(),
+        Set::NodePorts => "node-ports".into(),
+        Set::LocalExternalIps => "local-external-ips".into(),
+        Set::LocalNodePorts => "local-node-ports".into(),
+        Set::Endpoints(shard) => format!("endpoints-{shard:02}").into(),
+        Set::Members => "members".into(),
+        Set::HostEndpoints => "host-endpoints".into(),
+        Set::NoEndpoints => "no-endpoints".into(),
+        Set::NoEndpointPorts => "no-endpoint-ports".into(),
+    }
+}
+
 /// The sets that follow the services.
-const SETS: [(Set, SetSpec); 10] = [
-    (Set::ClusterIps, SetSpec { name: "cluster-ips", key: &[Address, Protocol, Port], holds: Holds::Verdicts }),
-    (Set::ExternalIps, SetSpec { name: "external-ips", key: &[Address, Protocol, Port], holds: Holds::Verdicts }),
-    (Set::NodePorts, SetSpec { name: "node-ports", key: &[Protocol, Port], holds: Holds::Verdicts }),
-    (Set::LocalExternalIps, SetSpec { name: "local-external-ips", key: &[Address, Protocol, Port], holds: Holds::Verdicts }),
-    (Set::LocalNodePorts, SetSpec { name: "local-node-ports", key: &[Protocol, Port], holds: Holds::Verdicts }),
-    (Set::Endpoints, SetSpec { name: "endpoints", key: &[Mark, Mark], holds: Holds::Data(&[Address, Port]) }),
-    (Set::Members, SetSpec { name: "members", key: &[Mark, Address, Port], holds: Holds::Nothing }),
-    (Set::HostEndpoints, SetSpec { name: "host-endpoints", key: &[Address, Protocol, Port], holds: Holds::Nothing }),
-    (Set::NoEndpoints, SetSpec { name: "no-endpoints", key: &[Address, Protocol, Port], holds: Holds::Nothing }),
-    (Set::NoEndpointPorts, SetSpec { name: "no-endpoint-ports", key: &[Protocol, Port], holds: Holds::Nothing }),
-];
+fn service_sets() -> Vec<SetSpec> {
+    let (address, port): (&[Type], &[Type]) = (&[Address, Protocol, Port], &[Protocol, Port]);
+    let mut sets = vec![
+        (Set::ClusterIps, address, Holds::Verdicts),
+        (Set::ExternalIps, address, Holds::Verdicts),
+        (Set::NodePorts, port, Holds::Verdicts),
+        (Set::LocalExternalIps, address, Holds::Verdicts),
+        (Set::LocalNodePorts, port, Holds::Verdicts),
+        (Set::Members, &[Mark, Address, Port], Holds::Nothing),
+        (Set::HostEndpoints, address, Holds::Nothing),
+        (Set::NoEndpoints, address, Holds::Nothing),
+        (Set::NoEndpointPorts, port, Holds::Nothing),
+    ];
+    sets.extend((0..SHARDS).map(|shard| (Set::Endpoints(shard), &[Mark, Mark][..], Holds::Data(&[Address, Port]))));
+    sets.into_iter().map(|(set, key, holds)| SetSpec { name: name(set), key, holds }).collect()
+}
 
 /// Chains that hang on hooks of the kernel, and the two they share.
 const CHAINS: [(&str, Option<Hook>); 9] = [
@@ -101,7 +122,7 @@ impl Proxy {
     }
 
     fn forget_services(&mut self, batch: &mut Batch) -> Result<(), Error> {
-        SETS.iter().for_each(|(_, set)| batch.flush_set(set.name));
+        service_sets().iter().for_each(|set| batch.flush_set(&set.name));
         let chains = self.nft.chains(&self.config.table)?;
         for chain in chains.iter().filter(|chain| CHAINS.iter().all(|(own, _)| own != chain)) {
             batch.delete_chain(chain);
@@ -112,7 +133,7 @@ impl Proxy {
     /// Lets a pod reach itself through a service.
     pub(crate) fn add_pod(&mut self, pod: Ipv4Addr) -> Result<(), Error> {
         let mut batch = Batch::new(&self.config.table);
-        batch.add_elements(HAIRPIN.name, std::iter::once((&hairpin_key(pod)[..], &Value::Nothing)));
+        batch.add_elements(HAIRPIN, std::iter::once((&hairpin_key(pod)[..], &Value::Nothing)));
         self.nft.commit(batch).map_err(Error::kernel(format!("add the pod {pod} to the nf_tables table {}", self.config.table)))
     }
 
@@ -121,8 +142,8 @@ impl Proxy {
         let mut batch = Batch::new(&self.config.table);
         let key = hairpin_key(pod);
         // Adding first makes removal succeed whether or not it was there.
-        batch.add_elements(HAIRPIN.name, std::iter::once((&key[..], &Value::Nothing)));
-        batch.delete_elements(HAIRPIN.name, std::iter::once(&key[..]));
+        batch.add_elements(HAIRPIN, std::iter::once((&key[..], &Value::Nothing)));
+        batch.delete_elements(HAIRPIN, std::iter::once(&key[..]));
         self.nft.commit(batch).map_err(Error::kernel(format!("take the pod {pod} from the nf_tables table {}", self.config.table)))
     }
 }
@@ -142,16 +163,16 @@ fn hairpin_key(pod: Ipv4Addr) -> Vec<u8> {
 /// All that does not follow the services. Rules are made anew; sets and chains that are there stay.
 fn lay_out(batch: &mut Batch, config: &ProxyConfig, pods: &[Ipv4Addr]) {
     batch.add_table();
-    for set in SETS.iter().map(|(_, set)| set).chain([&HAIRPIN, &AFFINITY]) {
-        batch.add_set(set);
-    }
+    service_sets().iter().for_each(|set| batch.add_set(set));
+    batch.add_set(&SetSpec { name: HAIRPIN.into(), key: &[Address, Address], holds: Holds::Nothing });
+    batch.add_set(&SetSpec { name: AFFINITY.into(), key: &[Mark, Address], holds: Holds::Memory(&[Address, Port]) });
     for (chain, hook) in CHAINS {
         batch.add_chain(chain, hook);
         batch.flush_chain(chain);
     }
-    batch.flush_set(HAIRPIN.name);
+    batch.flush_set(HAIRPIN);
     let keys: Vec<Vec<u8>> = pods.iter().copied().map(hairpin_key).collect();
-    batch.add_elements(HAIRPIN.name, keys.iter().map(|key| (&key[..], &Value::Nothing)));
+    batch.add_elements(HAIRPIN, keys.iter().map(|key| (&key[..], &Value::Nothing)));
     for (chain, rule) in standing_rules(config) {
         batch.add_rule(chain, &rule);
     }
@@ -216,7 +237,7 @@ fn source_rules(config: &ProxyConfig) -> Vec<Rule> {
         ours(Rule::default())
             .address(Side::Source, Reg(0))
             .address(Side::Destination, Reg(1))
-            .when_in(HAIRPIN.name, Reg(0))
+            .when_in(HAIRPIN, Reg(0))
             .source_as(config.gateway),
         // Our own pods answer through us, so they see the true source.
         Rule::default().when(Side::Destination, true, config.pod_cidr).verdict(&Verdict::Accept),
@@ -235,50 +256,31 @@ fn source_rules(config: &ProxyConfig) -> Vec<Rule> {
 
 fn write(batch: &mut Batch, change: &Change) {
     change.new_chains.iter().for_each(|chain| batch.add_chain(chain, None));
-    for (chain, balance) in &change.balances {
-        batch.flush_chain(chain);
-        for rule in balancing_rules(balance) {
-            batch.add_rule(chain, &rule);
-        }
-    }
+    change.balances.iter().for_each(|(chain, _)| batch.flush_chain(chain));
     let mut gone: BTreeMap<Set, Vec<&[u8]>> = BTreeMap::new();
     change.gone.iter().for_each(|(set, key)| gone.entry(*set).or_default().push(key));
-    gone.into_iter().for_each(|(set, keys)| batch.delete_elements(name(set), keys.into_iter()));
+    gone.into_iter().for_each(|(set, keys)| batch.delete_elements(&name(set), keys.into_iter()));
     let mut new: BTreeMap<Set, Vec<(&[u8], &Value)>> = BTreeMap::new();
     change.new.iter().for_each(|((set, key), value): (&Place, &Value)| new.entry(*set).or_default().push((key, value)));
-    new.into_iter().for_each(|(set, elements)| batch.add_elements(name(set), elements.into_iter()));
+    new.into_iter().for_each(|(set, elements)| batch.add_elements(&name(set), elements.into_iter()));
+    // Rules come last: the kernel checks each new element against each rule that looks into its map.
+    for (chain, balance) in &change.balances {
+        balancing_rules(balance).iter().for_each(|rule| batch.add_rule(chain, rule));
+    }
     change.gone_chains.iter().for_each(|chain| batch.delete_chain(chain));
-}
-
-fn name(set: Set) -> &'static str {
-    SETS[set as usize].1.name
 }
 
 /// Picks an endpoint: the one the client had, if it may keep it; else any.
 fn balancing_rules(balance: &Balance) -> Vec<Rule> {
     // Registers: 0 id, 1 number or client, 2 and 3 address and port of the endpoint.
-    let pick = |rule: Rule| rule.constant(balance.id, Reg(0)).random(balance.count, Reg(1)).map("endpoints", Reg(0), Reg(2));
+    let endpoints = name(endpoints_of(balance.id));
+    let pick = |rule: Rule| rule.constant(balance.id, Reg(0)).random(balance.count, Reg(1)).map(&endpoints, Reg(0), Reg(2));
     let Some(seconds) = balance.affinity_seconds else {
         return vec![pick(Rule::default()).send_to(Reg(2))];
     };
     // (id, client) in 4 and 5; (id, endpoint) in 6, 7 and 8.
     let client = |rule: Rule| rule.constant(balance.id, Reg(4)).address(Side::Source, Reg(5));
-    let known = client(Rule::default()).map(AFFINITY.name, Reg(4), Reg(7)).constant(balance.id, Reg(6)).when_in("members", Reg(6));
-    let new = client(pick(Rule::default())).forget(AFFINITY.name, Reg(4), Reg(2));
-    vec![
-        known.remember(AFFINITY.name, Reg(4), Reg(7), seconds).send_to(Reg(7)),
-        new.remember(AFFINITY.name, Reg(4), Reg(2), seconds).send_to(Reg(2)),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_set_is_found_at_its_own_place() {
-        for (set, spec) in SETS {
-            assert_eq!(name(set), spec.name);
-        }
-    }
+    let known = client(Rule::default()).map(AFFINITY, Reg(4), Reg(7)).constant(balance.id, Reg(6)).when_in("members", Reg(6));
+    let new = client(pick(Rule::default())).forget(AFFINITY, Reg(4), Reg(2));
+    vec![known.remember(AFFINITY, Reg(4), Reg(7), seconds).send_to(Reg(7)), new.remember(AFFINITY, Reg(4), Reg(2), seconds).send_to(Reg(2))]
 }

@@ -1,7 +1,8 @@
 //! What the kernel's table must hold for the services, and what must change in it: pure, one service at a time.
 //!
 //! Each port of a service that has endpoints gets a chain, which picks one of `count` numbered endpoints by looking up
-//! `(id, number)` in one big map. So the change of one endpoint among many changes two elements and one rule.
+//! `(id, number)` in a map. So the change of one endpoint among many changes two elements and one rule. The map is split in some,
+//! since for each new rule the kernel walks the map that it looks into.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -25,8 +26,8 @@ pub(crate) enum Set {
     LocalExternalIps,
     /// As `NodePorts`, likewise.
     LocalNodePorts,
-    /// (id, number) → (address, port)
-    Endpoints,
+    /// (id, number) → (address, port); one of [`SHARDS`], by id
+    Endpoints(u8),
     /// (id, address, port): which endpoints a client may still be bound to.
     Members,
     /// (address, protocol, port) of endpoints that are no pods.
@@ -40,8 +41,16 @@ pub(crate) enum Set {
 impl Set {
     /// Whether several services may claim the same element: external IPs at will, the rest while a port or address changes hands.
     fn is_shared(self) -> bool {
-        !matches!(self, Self::Endpoints | Self::Members)
+        !matches!(self, Self::Endpoints(_) | Self::Members)
     }
+}
+
+/// Into how many maps the endpoints are split.
+pub(crate) const SHARDS: u8 = 64;
+
+/// The map that has the endpoints of a chain.
+pub(crate) fn endpoints_of(id: u32) -> Set {
+    Set::Endpoints((id % u32::from(SHARDS)) as u8)
 }
 
 /// A set and a key in it.
@@ -195,10 +204,13 @@ impl Planner {
         let mut planned = Planned { source: Some(service.clone()), ..Planned::default() };
         let spec = &service.spec;
         for port in &spec.ports {
+            let exposed = port.node_port.is_some() || !spec.external_ips.is_empty();
+            if !exposed && spec.cluster_ips.is_empty() {
+                continue; // headless: nothing leads there
+            }
             let all = usable(&service.endpoints, port, |_| true);
             let here = usable(&service.endpoints, port, |endpoint| endpoint.node.as_deref() == Some(&self.node));
             let base = format!("{}/{}/{}/{}", spec.namespace, spec.name, port.protocol.lower(), port.port);
-            let exposed = port.node_port.is_some() || !spec.external_ips.is_empty();
             let needs_here = spec.internal_local || spec.external_local && exposed;
             let everywhere = self.chain(key, service, port, format!("svc-{base}"), &all, &mut planned);
             let local = if needs_here { self.chain(key, service, port, format!("local-{base}"), &here, &mut planned) } else { None };
@@ -233,7 +245,7 @@ impl Planner {
             if service.spec.affinity_seconds.is_some() {
                 planned.elements.insert((Set::Members, [&id.to_ne_bytes()[..], &data].concat()), Value::Nothing);
             }
-            planned.elements.insert((Set::Endpoints, key), Value::Data(data));
+            planned.elements.insert((endpoints_of(id), key), Value::Data(data));
         }
         let chain = Chain { id, affinity_seconds: service.spec.affinity_seconds, udp: port.protocol == Protocol::Udp, slots };
         planned.chains.insert(name.clone(), chain);

@@ -41,7 +41,9 @@ impl Model {
     fn meaning(&self) -> BTreeMap<Place, String> {
         let endpoint = |id: u32, number: u32| {
             let key = [id.to_ne_bytes(), number.to_ne_bytes()].concat();
-            let Some(Value::Data(data)) = self.elements.get(&(Set::Endpoints, key)) else { panic!("endpoint {number} of {id} is missing") };
+            let Some(Value::Data(data)) = self.elements.get(&(endpoints_of(id), key)) else {
+                panic!("endpoint {number} of {id} is missing")
+            };
             data.clone()
         };
         let show = |value: &Value| match value {
@@ -53,12 +55,12 @@ impl Model {
             }
             other => format!("{other:?}"),
         };
-        let led = self.elements.iter().filter(|((set, _), _)| !matches!(set, Set::Endpoints | Set::Members));
+        let led = self.elements.iter().filter(|((set, _), _)| !matches!(set, Set::Endpoints(_) | Set::Members));
         led.map(|(place, value)| (place.clone(), show(value))).collect()
     }
 
-    fn count(&self, set: Set) -> usize {
-        self.elements.keys().filter(|(found, _)| *found == set).count()
+    fn count(&self, wanted: fn(Set) -> bool) -> usize {
+        self.elements.keys().filter(|(set, _)| wanted(*set)).count()
     }
 }
 
@@ -127,7 +129,7 @@ fn a_history_of_changes_ends_where_a_fresh_start_does() {
             let alone = |place: &&Place| planner.claims[*place].len() == 1;
             assert!(kept.keys().eq(meant.keys()), "seed {seed}: {kept:#?} {meant:#?}");
             assert!(kept.keys().filter(alone).all(|place| kept[place] == meant[place]), "seed {seed}");
-            for set in [Set::Endpoints, Set::Members] {
+            for set in [|set| matches!(set, Set::Endpoints(_)), |set| set == Set::Members] {
                 assert_eq!(model.count(set), fresh.count(set), "seed {seed}");
             }
             assert_eq!(planner.ids.len(), model.chains.len());
@@ -166,4 +168,15 @@ fn endpoints_on_their_way_out_serve_only_while_no_other_does() {
         |endpoints: &[Endpoint]| usable(endpoints, port, |_| true).into_iter().map(|target| target.0.octets()[3]).collect::<Vec<_>>();
     assert_eq!(used(&[going.clone(), starting.clone()]), [1]);
     assert_eq!(used(&[going, starting, endpoint(0x0af4_0003, "here")]), [3]);
+}
+
+#[test]
+fn a_headless_service_leaves_the_table_alone() {
+    let mut headless = spec("db");
+    headless.cluster_ips.clear();
+    let mut table = ServiceTable::default();
+    table.set(headless, vec![endpoint(0x0af4_0001, "here")]);
+    let mut model = Model::default();
+    assert_eq!(model.apply(&planner().change(&table)), 0);
+    assert!(model.chains.is_empty());
 }

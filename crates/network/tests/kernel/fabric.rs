@@ -2,14 +2,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Command;
 
 use gantry_network::{Fabric, FabricConfig, Network, NetworkConfig, Peer, ServiceTable};
+
+use rustix::mount::{UnmountFlags, unmount};
 
 use crate::lab::{Server, ask, ask_from, endpoint, inside, inventory, on_machine, service};
 
 const VIP: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 78, 0, 10), 80);
 
-fn fabric_config(dir: &Path) -> FabricConfig {
+pub(crate) fn fabric_config(dir: &Path) -> FabricConfig {
     FabricConfig {
         cluster_id: "fab".to_owned(),
         state_dir: dir.join("nodes"),
@@ -20,7 +23,7 @@ fn fabric_config(dir: &Path) -> FabricConfig {
 }
 
 /// The network of each node, as its agent would start it.
-fn networks(config: &FabricConfig, fabric: &Fabric, dir: &Path) -> Vec<Network> {
+pub(crate) fn networks(config: &FabricConfig, fabric: &Fabric, dir: &Path) -> Vec<Network> {
     let nodes = || fabric.nodes().iter().zip(&config.nodes);
     let peers: Vec<Peer> =
         nodes().map(|(node, (name, range))| Peer { node: name.clone(), pod_cidr: *range, address: node.address }).collect();
@@ -119,6 +122,17 @@ fn a_fabric_is_picked_up_again_and_leaves_nothing() {
         let again = Fabric::start(&config).unwrap();
         assert_eq!(identity(&again.nodes()[0].netns), first);
         assert_eq!(fs::read_dir(&config.state_dir).unwrap().count(), 2);
+        // Without its pin, a node lives on in its processes; one without processes is made anew.
+        let mut process = inside(&fabric.nodes()[0].netns, || Command::new("sleep").arg("600").spawn().unwrap());
+        fabric.nodes().iter().for_each(|node| unmount(&node.netns, UnmountFlags::DETACH).unwrap());
+        let again = Fabric::start(&config).unwrap();
+        assert_eq!(identity(&again.nodes()[0].netns), first);
+        for node in again.nodes() {
+            let server = inside(&node.netns, || Server::here(node.address, 80));
+            ask(&[&server], (node.address, 80)).unwrap();
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
         Fabric::delete("fab", &config.state_dir).unwrap();
         assert_eq!(inventory(), before);
         assert!(!config.state_dir.exists());

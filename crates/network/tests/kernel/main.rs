@@ -3,5 +3,6 @@
 
 mod fabric;
 mod lab;
+mod outside;
 mod pods;
 mod services;

@@ -1,7 +1,10 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 
 use gantry_network::{Error, Network, Peer};
+use rustix::mount::{UnmountFlags, unmount};
 
 use crate::lab::{Server, ask, ask_from, config, inside, inventory, on_machine, start};
 
@@ -42,6 +45,34 @@ fn attaching_and_detaching_twice_is_as_good_as_once() {
 }
 
 #[test]
+fn many_pods_come_and_go_at_once() {
+    on_machine(|dir| {
+        let network = start(dir);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let network = &network;
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        let (kept, passing) = (format!("kept-{worker}-{round}"), format!("passing-{worker}-{round}"));
+                        network.attach(&passing).unwrap();
+                        network.attach(&kept).unwrap();
+                        network.detach(&passing).unwrap();
+                    }
+                });
+            }
+        });
+        let pods = network.list();
+        let addresses: BTreeSet<Ipv4Addr> = pods.iter().map(|uid| network.find(uid).unwrap().addresses[0]).collect();
+        assert_eq!((pods.len(), addresses.len()), (20, 20));
+        for uid in &pods {
+            let pod = network.find(uid).unwrap();
+            ask(&[&Server::on(&pod, 8080)], (pod.addresses[0], 8080)).unwrap();
+        }
+        network.teardown().unwrap();
+    });
+}
+
+#[test]
 fn an_agent_that_comes_back_finds_its_pods_and_sweeps_what_was_half_made() {
     on_machine(|dir| {
         let network = start(dir);
@@ -57,6 +88,27 @@ fn an_agent_that_comes_back_finds_its_pods_and_sweeps_what_was_half_made() {
         ask(&[&server], (a.addresses[0], 8080)).unwrap();
         let c = network.attach("pod-c").unwrap();
         ask_from(&c, &[&server], (a.addresses[0], 8080)).unwrap();
+        network.teardown().unwrap();
+    });
+}
+
+#[test]
+fn a_pod_that_lives_is_found_again_though_its_pin_is_gone_and_a_dead_one_is_not() {
+    on_machine(|dir| {
+        let network = start(dir);
+        let (live, dead) = (network.attach("live").unwrap(), network.attach("dead").unwrap());
+        let mut process = inside(&live.netns, || Command::new("sleep").arg("600").spawn().unwrap());
+        drop(network);
+        // As when the agent's mount namespace ended with it.
+        for pin in [&live.netns, &dead.netns] {
+            unmount(pin, UnmountFlags::DETACH).unwrap();
+        }
+        let network = start(dir);
+        assert_eq!(network.list(), ["live"]);
+        let server = Server::on(&network.attach("live").unwrap(), 8080);
+        ask(&[&server], (live.addresses[0], 8080)).unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
         network.teardown().unwrap();
     });
 }

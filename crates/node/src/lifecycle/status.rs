@@ -42,13 +42,8 @@ fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     }
     let begun = |c: &Option<&ContainerStatus>| c.is_some_and(|c| c.state != ContainerState::Created);
     // Upstream: once every container has been started, even if some wait to start again.
-    if ends.iter().all(begun) {
-        "Running"
-    } else if told == "Running" && ends.iter().any(begun) {
-        "Running"
-    } else {
-        "Pending"
-    }
+    let runs = ends.iter().all(begun) || told == "Running" && ends.iter().any(begun);
+    if runs { "Running" } else { "Pending" }
 }
 
 /// The whole status.
@@ -107,8 +102,13 @@ fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str,
     });
     let attempts = observed.containers.get(name).map(Vec::as_slice).unwrap_or_default();
     let before = if state.get("waiting").is_some() { attempts.last() } else { attempts.iter().rev().nth(1) };
+    let lost = newest.is_none().then(|| told.filter(|t| t.state.as_ref().is_some_and(|s| s.running.is_some()))).flatten();
     let last_state = match before.filter(|c| c.state == ContainerState::Exited) {
         Some(ended) => terminated(ended),
+        None if lost.is_some() => {
+            json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": null, "startedAt": null,
+            "message": "The container could not be located when the pod was looked at again"}})
+        }
         None => told.and_then(|t| t.last_state.as_ref()).map_or(json!({}), |s| json!(s)),
     };
     let ready = if init && !is_sidecar(container) { newest.is_some_and(succeeded) } else { is_ready(container, observed) };
@@ -122,8 +122,10 @@ fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str,
         "lastState": last_state,
         "started": has_started(container, observed),
     });
-    if let Some(newest) = newest {
-        status["containerID"] = json!(format!("gantry://{}", newest.id));
+    // A container that the runtime has forgotten keeps its id until there is another: that it was there makes the next start a restart.
+    let id = newest.map(|c| format!("gantry://{}", c.id)).or_else(|| told.and_then(|t| t.container_id.clone()));
+    if let Some(id) = id.filter(|id| !id.is_empty()) {
+        status["containerID"] = json!(id);
     }
     status
 }

@@ -43,7 +43,11 @@ pub(crate) async fn run(
     let _ = says.send(Outgoing::End(ended.to_string())).await;
 }
 
-async fn feed(mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>, terminal: Option<Box<dyn Resize>>, mut hears: mpsc::Receiver<Incoming>) {
+async fn feed(
+    mut stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    terminal: Option<Box<dyn Resize>>,
+    mut hears: mpsc::Receiver<Incoming>,
+) {
     while let Some(message) = hears.recv().await {
         match message {
             Incoming::Stdin(bytes) => {
