@@ -82,7 +82,11 @@ impl Agent {
             }
             ["containerLogs", namespace, pod, container] => {
                 let pod = self.find(namespace, pod)?;
-                self.logs(&pod, container, request.uri().query().unwrap_or("")).await
+                let pieces = self.logs(&pod, container, request.uri().query().unwrap_or(""))?;
+                match request.headers().contains_key(http::header::UPGRADE) {
+                    true => crate::streams::log(self, request, pieces),
+                    false => Ok(http::Response::new(streaming(pieces))),
+                }
             }
             ["exec" | "attach", namespace, pod, container] => {
                 let pod = self.find(namespace, pod)?;
@@ -115,7 +119,7 @@ impl Agent {
         }
     }
 
-    async fn logs(&self, pod: &Pod, container: &str, query: &str) -> Result<Response, Refusal> {
+    fn logs(&self, pod: &Pod, container: &str, query: &str) -> Result<mpsc::Receiver<Bytes>, Refusal> {
         let options = LogOptions::parse(query, self.shared.now()).map_err(|s| (StatusCode::BAD_REQUEST, s.message))?;
         let directory = self.shared.log_directory(pod).join(container);
         let mut attempts: Vec<u32> = std::fs::read_dir(&directory)
@@ -141,7 +145,7 @@ impl Agent {
                 tracing::debug!(%error, container = %id, "reading a log");
             }
         });
-        Ok(http::Response::new(streaming(pieces)))
+        Ok(pieces)
     }
 
     async fn send_log(

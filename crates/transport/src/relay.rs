@@ -11,6 +11,9 @@ const HOP: [http::HeaderName; 5] =
 /// How many pieces may wait for a slow reader.
 const BUFFER: usize = 16;
 
+/// The largest piece passed on at once after a switch: what one TLS record holds, several times.
+const PIECE: usize = 64 << 10;
+
 /// Passes a request on to another server under a URI of its own, and the answer back as it comes. When the other server switches
 /// protocols, so does this one, and bytes go both ways until either side ends.
 ///
@@ -41,7 +44,7 @@ pub async fn relay(client: &HttpsClient, mut request: Request, uri: Uri, tasks: 
         // Either end may hang up at any time: that is how streams end.
         let (Ok(near), Ok(far)) = (near.await, far.await) else { return };
         let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-        let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE).await;
     });
     let (parts, _) = answer.into_parts();
     Ok(http::Response::from_parts(parts, full("")))

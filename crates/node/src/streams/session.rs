@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use gantry_containers::{ExecSession, Resize};
 use gantry_ports::Tasks;
-use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::{Incoming, Outgoing};
+use super::{Ended, Incoming, Outgoing, Wants};
 
 /// The largest piece of output sent at once.
 const PIECE: usize = 32 << 10;
@@ -17,13 +16,14 @@ pub(crate) async fn run(
     session: ExecSession,
     hears: mpsc::Receiver<Incoming>,
     says: mpsc::Sender<Outgoing>,
-    (stdout, stderr): (bool, bool),
+    wants: Wants,
+    runs_command: bool,
     tasks: &Tasks,
 ) {
     let feeding = tasks.spawn(feed(session.stdin, session.terminal, hears));
     let (out, err) = (says.clone(), says.clone());
-    let out = drain(session.stdout.filter(|_| stdout), out, Outgoing::Stdout);
-    let err = drain(session.stderr.filter(|_| stderr), err, Outgoing::Stderr);
+    let out = drain(session.stdout.filter(|_| wants.stdout), out, Outgoing::Stdout);
+    let err = drain(session.stderr.filter(|_| wants.stderr), err, Outgoing::Stderr);
     let both = gantry_ports::join_all(vec![Box::pin(out) as gantry_ports::BoxFuture<'_, ()>, Box::pin(err)]);
     let gone = says.closed();
     gantry_ports::select! {
@@ -32,15 +32,13 @@ pub(crate) async fn run(
     }
     feeding.abort();
     let ended = match session.exit.await {
-        Ok(0) => json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}),
-        Ok(code) => json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-            "message": format!("command terminated with non-zero exit code: exit status {code}"),
-            "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]}}),
-        Err(error) => json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "InternalError",
-            "message": crate::steps::chain(&error), "code": 500}),
+        // Who only listened in is not told how it ended: the pod's status says that.
+        Ok(_) if !runs_command => Ended::Exit(0),
+        Ok(code) => Ended::Exit(code),
+        Err(error) => Ended::Failed(crate::steps::chain(&error)),
     };
     // A client that has hung up doesn't want to know.
-    let _ = says.send(Outgoing::End(ended.to_string())).await;
+    let _ = says.send(Outgoing::End(ended)).await;
 }
 
 async fn feed(
