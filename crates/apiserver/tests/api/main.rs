@@ -1,0 +1,13 @@
+//! The API as its clients see it: whole servers on simulated disks, talked to over HTTP and in process.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+mod components;
+mod identities;
+mod deletes;
+mod formats;
+mod lists;
+mod refusals;
+mod watches;
+mod writes;
