@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_containers::ContainerId;
+use gantry_ports::RealSockets;
+use gantry_transport::{Body, ClientTls, HttpsClient, Target};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::shared::Shared;
-
-/// Most that is read of an answer's head.
-const MOST_HEAD: usize = 16 << 10;
 
 /// Which probe of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub(crate) async fn ask(shared: &Shared, pod_ips: &[String], container: &Contain
         if let Some(exec) = &probe.exec {
             run_exec(shared, id, exec, Some(patience)).await
         } else if let Some(get) = &probe.http_get {
-            http_get(pod_ips, container, get).await
+            http_get(shared, pod_ips, container, get).await
         } else if let Some(tcp) = &probe.tcp_socket {
             let address = address(pod_ips, container, tcp.host.as_deref(), &tcp.port)?;
             TcpStream::connect(address).await.map(drop).map_err(|e| format!("dial tcp {address}: {e}"))
@@ -93,7 +92,7 @@ pub(crate) async fn run_hook(
             return run_exec(shared, id, exec, limit).await;
         }
         if let Some(get) = &hook.http_get {
-            return http_get(pod_ips, container, get).await;
+            return http_get(shared, pod_ips, container, get).await;
         }
         if let Some(sleep) = &hook.sleep {
             shared.clock.sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
@@ -141,35 +140,39 @@ fn address(pod_ips: &[String], container: &Container, host: Option<&str>, port: 
 }
 
 /// A GET that succeeds with any status from 200 to 399. Certificates of HTTPS are not looked at, as upstream has it.
-async fn http_get(pod_ips: &[String], container: &Container, get: &HTTPGetAction) -> Result<(), String> {
+async fn http_get(shared: &Shared, pod_ips: &[String], container: &Container, get: &HTTPGetAction) -> Result<(), String> {
     let address = address(pod_ips, container, get.host.as_deref(), &get.port)?;
-    if get.scheme.as_deref() == Some("HTTPS") {
-        return Err("HTTPS probes are not supported yet".into());
-    }
-    let mut stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: {e}"))?;
     let path = get.path.as_deref().filter(|p| !p.is_empty()).unwrap_or("/");
     let slash = if path.starts_with('/') { "" } else { "/" };
     let own = get.http_headers.iter().flatten();
     let host = own.clone().find(|h| h.name.eq_ignore_ascii_case("host")).map_or_else(|| address.to_string(), |h| h.value.clone());
-    let mut request =
-        format!("GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kube-probe/1.36\r\nAccept: */*\r\nConnection: close\r\n");
+    let mut request = http::Request::get(format!("{slash}{path}")).header("host", host);
+    for (name, value) in [("user-agent", "kube-probe/1.36"), ("accept", "*/*"), ("connection", "close")] {
+        request = request.header(name, value);
+    }
     for header in own.filter(|h| !h.name.eq_ignore_ascii_case("host")) {
-        request.push_str(&format!("{}: {}\r\n", header.name, header.value));
+        request = request.header(&header.name, &header.value);
     }
-    request.push_str("\r\n");
-    let failed = |e: std::io::Error| format!("Get \"http://{address}{slash}{path}\": {e}");
-    stream.write_all(request.as_bytes()).await.map_err(failed)?;
-    let mut head = Vec::new();
-    while !head.windows(2).any(|w| w == b"\r\n") && head.len() < MOST_HEAD {
-        let mut buffer = [0; 1024];
-        match stream.read(&mut buffer).await.map_err(failed)? {
-            0 => break,
-            n => head.extend_from_slice(&buffer[..n]),
-        }
-    }
-    let line = String::from_utf8_lossy(&head).lines().next().unwrap_or("").to_owned();
-    let code: u16 = line.split(' ').nth(1).and_then(|c| c.parse().ok()).ok_or_else(|| "malformed HTTP response".to_owned())?;
+    let request = request.body(gantry_transport::full("")).map_err(|e| e.to_string())?;
+    let code = if get.scheme.as_deref() == Some("HTTPS") { over_tls(shared, address, request).await? } else { plain(shared, address, request).await? };
     if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
+}
+
+async fn plain(shared: &Shared, address: SocketAddr, request: http::Request<Body>) -> Result<u16, String> {
+    let stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: {e}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| crate::steps::chain(&e))?;
+    // The connection ends with the probe, which reads no more than the answer's head.
+    let carrying = shared.tasks.spawn(async move { drop(connection.await) });
+    let answer = sender.send_request(request).await.map_err(|e| crate::steps::chain(&e));
+    carrying.abort();
+    Ok(answer?.status().as_u16())
+}
+
+async fn over_tls(shared: &Shared, address: SocketAddr, request: http::Request<Body>) -> Result<u16, String> {
+    let tls = ClientTls::unverified().map_err(|e| crate::steps::chain(&e))?;
+    let target = Target { address, name: address.ip().to_string() };
+    let client = HttpsClient::new(target, tls, Arc::new(RealSockets), shared.tasks.clone());
+    client.send_alone(request).await.map(|r| r.status().as_u16()).map_err(|e| crate::steps::chain(&e))
 }
 
 #[cfg(test)]
