@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 use crate::http_api::Refusal;
 
@@ -169,7 +170,7 @@ pub(crate) fn tunnelled(tasks: &Tasks, clock: Arc<dyn Clock>, socket: Socket) ->
                 }
             }
             // The client may have hung up first.
-            let _ = sink.close().await;
+            let _ = sink.send(goodbye()).await;
         };
         until_either(reading, writing, &*clock).await;
     });
@@ -193,6 +194,11 @@ pub(crate) async fn until_either(reading: impl Future<Output = ()>, writing: imp
         () = reading => {}
         () = clock.sleep(LINGER) => {}
     }
+}
+
+/// The last message of an orderly end. One without a code is a failure to kubectl.
+pub(crate) fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// A connection's server end as a WebSocket.

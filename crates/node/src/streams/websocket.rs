@@ -6,7 +6,7 @@ use gantry_ports::Clock;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Message;
 
-use super::switch::{Socket, until_either};
+use super::switch::{Socket, goodbye, until_either};
 use super::{Incoming, Outgoing, Version, Wants};
 
 const STDIN: u8 = 0;
@@ -54,7 +54,7 @@ pub(crate) async fn carry(
             next = outgoing.recv().await;
         }
         // The client closes too; whether it still can is its affair.
-        let _ = sink.close().await;
+        let _ = sink.send(goodbye()).await;
     };
     until_either(reading, writing, clock).await;
 }
@@ -70,7 +70,7 @@ pub(crate) async fn pour(socket: Socket, mut pieces: mpsc::Receiver<Bytes>, cloc
             }
         }
         // As above.
-        let _ = sink.close().await;
+        let _ = sink.send(goodbye()).await;
     };
     until_either(reading, writing, clock).await;
 }
