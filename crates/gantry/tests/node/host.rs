@@ -23,10 +23,12 @@ fn namespaces_of(pid: &str) -> BTreeSet<String> {
     links.filter_map(|l| Some(fs::read_link(l.path()).ok()?.to_string_lossy().into_owned())).collect()
 }
 
-/// When a process began, in ticks since boot: the twenty-second field, counted behind the name, which may contain anything.
+/// When a process began, in ticks since boot: the twenty-second field, counted behind the name, which may contain anything. One that has
+/// ended and whose parent, perhaps init, has yet to hear of it is no process any more.
 fn began(pid: i64) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    (fields.next() != Some("Z")).then(|| fields.nth(18).map(str::to_owned))?
 }
 
 fn pids() -> impl Iterator<Item = String> {
