@@ -11,6 +11,9 @@ use rustix::fs::FlockOperation;
 use crate::cli::Failure;
 use crate::data_dir::DataDir;
 
+/// SIGKILL in a set of signals as `/proc/PID/status` shows it.
+const KILL: u64 = 1 << 8;
+
 /// Held for as long as this process runs the cluster.
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code, reason = "held for its Drop")] File);
@@ -60,9 +63,26 @@ pub(crate) fn holder(path: &Path) -> Option<i32> {
     text.trim().parse().ok()
 }
 
+/// Waits until a process that was killed, but has not quite ended, gives up a lock file; whether it is free then.
+fn is_free_soon(path: &Path) -> bool {
+    let dying = |pid: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("").trim().to_owned();
+        let killed = |set: String| u64::from_str_radix(&set, 16).is_ok_and(|set| set & KILL != 0);
+        status.is_empty() || field("State:").starts_with(['Z', 'X']) || killed(field("ShdPnd:")) || killed(field("SigPnd:"))
+    };
+    loop {
+        match holder(path) {
+            None => return true,
+            Some(pid) if !dying(&pid) => return false,
+            Some(_) => std::thread::yield_now(),
+        }
+    }
+}
+
 /// Starts this binary again in the background, and waits until it says on its standard output that it is ready.
 pub(crate) fn start_in_background(dir: &DataDir, args: &[String]) -> Result<String, Failure> {
-    if running(dir).is_some() {
+    if !is_free_soon(&dir.lock_file()) {
         return Err(already_running(dir));
     }
     let path = dir.log_file();

@@ -118,15 +118,6 @@ impl Cluster {
         pids
     }
 
-    /// The process of a pod's container.
-    pub(crate) fn pid_of(&self, pod: &str, container: &str) -> i64 {
-        let uid = self.value(&format!("get pod {pod} -o jsonpath={{.metadata.uid}}"));
-        let status = self.status();
-        let mut processes = status["processes"].as_array().expect("a list").iter();
-        let is_it = |p: &&Value| p["role"] == "container" && p["pod"] == uid.as_str() && p["container"] == container;
-        processes.find(is_it).and_then(|p| p["pid"].as_i64()).unwrap_or_else(|| panic!("{container} of {pod} is not in {status:#}"))
-    }
-
     /// kubectl with arguments separated by spaces.
     pub(crate) fn kubectl(&self, args: &str) -> Output {
         self.kubectl_with(&args.split(' ').collect::<Vec<_>>(), "")

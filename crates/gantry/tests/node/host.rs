@@ -23,10 +23,12 @@ fn namespaces_of(pid: &str) -> BTreeSet<String> {
     links.filter_map(|l| Some(fs::read_link(l.path()).ok()?.to_string_lossy().into_owned())).collect()
 }
 
-/// When a process began, in ticks since boot: the twenty-second field, counted behind the name, which may contain anything.
+/// When a process began, in ticks since boot: the twenty-second field, counted behind the name, which may contain anything. One that has
+/// ended and whose parent, perhaps init, has yet to hear of it is no process any more.
 fn began(pid: i64) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    (fields.next() != Some("Z")).then(|| fields.nth(18).map(str::to_owned))?
 }
 
 fn pids() -> impl Iterator<Item = String> {
@@ -85,9 +87,9 @@ impl Marks {
     /// The pods that these marks were taken of are gone; the cluster runs on.
     pub(crate) fn assert_pods_gone(&self, cluster: &Cluster) {
         let server = cluster.pids("server");
-        let left: Vec<_> = self.processes.iter().filter(|(pid, at)| !server.contains(pid) && began(*pid).as_ref() == Some(at)).collect();
-        assert!(left.is_empty(), "processes are left: {left:?}");
-        // The kernel takes links and mounts apart after the last process has gone.
+        let left = || self.processes.iter().any(|(pid, at)| !server.contains(pid) && began(*pid).as_ref() == Some(at));
+        // A shim ends, and is waited for, after it has told what became of the pod; then the kernel takes links and mounts apart.
+        wait_until("processes are gone", || (!left()).then_some(()));
         wait_until("namespaces are gone", || self.held().is_empty().then_some(()));
         wait_until("links are gone", || self.links().is_empty().then_some(()));
         let pods: Vec<_> = self.mounts().into_iter().filter(|m| m.contains("/containers/") || m.contains("/pods/")).collect();
