@@ -32,6 +32,7 @@ pub(crate) struct Cluster {
     pub(crate) dir: tempfile::TempDir,
     port: u16,
     slot: Slot,
+    more: &'static [&'static str],
     down: bool,
 }
 
@@ -71,8 +72,13 @@ pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
 impl Cluster {
     /// Starts a cluster and waits until it is ready.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more said to `gantry up`.
+    pub(crate) fn start_with(more: &'static [&'static str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let cluster = Self { dir: tempfile::tempdir().expect("a directory"), port, slot: Slot::take(), down: false };
+        let cluster = Self { dir: tempfile::tempdir().expect("a directory"), port, slot: Slot::take(), more, down: false };
         cluster.up();
         cluster
     }
@@ -82,7 +88,7 @@ impl Cluster {
         let mut command = self.gantry(&["up", "--port", &self.port.to_string()]);
         let second = 200 + self.slot.0;
         command.args(["--service-cidr", &format!("10.{second}.0.0/17"), "--pod-cidr", &format!("10.{second}.128.0/17")]);
-        succeed(&mut command);
+        succeed(command.args(self.more));
     }
 
     /// `gantry down --purge`.

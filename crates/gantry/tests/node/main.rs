@@ -1,10 +1,11 @@
-//! A whole one-node cluster, as its user sees it: `gantry up`, images, kubectl, and nothing left behind.
+//! Whole clusters, as their users see them: `gantry up`, images, kubectl, and nothing left behind.
 
 mod harness;
 mod host;
 mod images;
 mod life;
 mod nginx;
+mod nodes;
 mod services;
 mod survival;
 mod volumes;
