@@ -49,9 +49,14 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Outcome {
 pub(crate) fn run_with(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Outcome {
     let line = format!("{program} {}", args.join(" "));
     eprintln!("── {line}");
+    #[expect(clippy::disallowed_methods, reason = "this tells a person how long a task took; nothing depends on it")]
+    let begun = std::time::Instant::now();
     let status = Command::new(program).args(args).envs(environment.iter().copied()).status();
     match status {
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => {
+            eprintln!("   {:.1} s", begun.elapsed().as_secs_f64());
+            Ok(())
+        }
         Ok(status) => Err(format!("`{line}` failed ({status})")),
         Err(error) => Err(format!("`{line}` could not be started: {error}")),
     }

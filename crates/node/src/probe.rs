@@ -154,13 +154,18 @@ async fn http_get(shared: &Shared, pod_ips: &[String], container: &Container, ge
         request = request.header(&header.name, &header.value);
     }
     let request = request.body(gantry_transport::full("")).map_err(|e| e.to_string())?;
-    let code = if get.scheme.as_deref() == Some("HTTPS") { over_tls(shared, address, request).await? } else { plain(shared, address, request).await? };
+    let code = if get.scheme.as_deref() == Some("HTTPS") {
+        over_tls(shared, address, request).await?
+    } else {
+        plain(shared, address, request).await?
+    };
     if (200..400).contains(&code) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {code}")) }
 }
 
 async fn plain(shared: &Shared, address: SocketAddr, request: http::Request<Body>) -> Result<u16, String> {
     let stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: {e}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| crate::steps::chain(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| crate::steps::chain(&e))?;
     // The connection ends with the probe, which reads no more than the answer's head.
     let carrying = shared.tasks.spawn(async move { drop(connection.await) });
     let answer = sender.send_request(request).await.map_err(|e| crate::steps::chain(&e));

@@ -6,8 +6,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use gantry_ports::{Clock, RealClock};
 use serde_json::Value;
 
 /// How long anything may take before the test fails.
@@ -59,12 +60,12 @@ pub(crate) fn succeed(command: &mut Command) -> String {
 /// Asks again and again until there is an answer.
 #[track_caller]
 pub(crate) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
+    let since = RealClock::new();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?} still not: {what}");
+        assert!(since.monotonic() < PATIENCE, "after {PATIENCE:?} still not: {what}");
         std::thread::yield_now();
     }
 }
@@ -153,13 +154,13 @@ impl Cluster {
     /// Asks again and again until the answer satisfies.
     #[track_caller]
     pub(crate) fn wait_for(&self, args: &str, satisfied: impl Fn(&str) -> bool) -> String {
-        let begun = Instant::now();
+        let since = RealClock::new();
         loop {
             let output = self.kubectl(args);
             if output.ok && satisfied(&output.stdout) {
                 return output.stdout;
             }
-            if begun.elapsed() > PATIENCE {
+            if since.monotonic() > PATIENCE {
                 let pods = self.kubectl("describe pods -A").stdout;
                 panic!("`kubectl {args}` still says\n{}{}\n{pods}", output.stdout, output.stderr);
             }

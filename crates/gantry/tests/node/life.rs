@@ -21,8 +21,10 @@ fn containers_are_started_again_as_their_policy_says() {
     assert_eq!(cluster.ended("failing"), "Succeeded");
     assert_eq!(cluster.ended("never"), "Failed");
     assert_eq!(cluster.value("get pod never -o jsonpath={.status.containerStatuses[0].state.terminated.exitCode}"), "4");
-    let waiting = "get pod again -o jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].state.waiting.reason}";
-    let back_off = |s: &str| s.split_once('/').is_some_and(|(count, why)| count.parse::<u32>().is_ok_and(|n| n >= 1) && why == "CrashLoopBackOff");
+    let waiting =
+        "get pod again -o jsonpath={.status.containerStatuses[0].restartCount}/{.status.containerStatuses[0].state.waiting.reason}";
+    let back_off =
+        |s: &str| s.split_once('/').is_some_and(|(count, why)| count.parse::<u32>().is_ok_and(|n| n >= 1) && why == "CrashLoopBackOff");
     cluster.wait_for(waiting, back_off);
     assert_eq!(cluster.value(&format!("get pod again -o jsonpath={{{LAST}.exitCode}}")), "3");
 }
@@ -62,7 +64,10 @@ fn a_pod_ends_gracefully_and_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let (script, path) = ("trap 'echo term >> /out/said; exit 0' TERM; while :; do sleep 0.1; done", dir.path().display());
     let hook = "    lifecycle: {preStop: {exec: {command: [sh, -c, 'echo stopping >> /out/said']}}}\n    volumeMounts: [{name: out, mountPath: /out}]\n";
-    cluster.apply(&format!("{}  volumes: [{{name: out, hostPath: {{path: {path}, type: Directory}}}}]\n", pod("polite", "Always", script, hook)));
+    cluster.apply(&format!(
+        "{}  volumes: [{{name: out, hostPath: {{path: {path}, type: Directory}}}}]\n",
+        pod("polite", "Always", script, hook)
+    ));
     cluster.ready("polite");
     let before = crate::host::Marks::of(&cluster);
     cluster.kubectl("delete pod polite").says("deleted");

@@ -46,7 +46,14 @@ fn root_file_system() -> PathBuf {
     debootstrap.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     succeed(&mut debootstrap);
     let made = work.path().join("made.tar");
-    succeed(Command::new("tar").args(["--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "-C"]).arg(&root).arg("-cf").arg(&made).arg("."));
+    succeed(
+        Command::new("tar")
+            .args(["--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*", "-C"])
+            .arg(&root)
+            .arg("-cf")
+            .arg(&made)
+            .arg("."),
+    );
     fs::rename(&made, &archive).expect("the same file system");
     archive
 }

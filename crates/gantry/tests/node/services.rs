@@ -49,7 +49,8 @@ fn a_deployment_answers_behind_a_service_and_is_rolled_out_without_a_failed_requ
     cluster.kubectl("rollout status deployment/hello --timeout=60s").says("successfully rolled out");
     // Of the second version's pods, those that are told to stop may still answer for a moment.
     wait_until("only version 1 answers", || (0..20).all(|_| get(&url).is_some_and(|a| a.contains("version 1"))).then_some(()));
-    let selector = cluster.value("get endpointslices -l kubernetes.io/service-name=hello -o jsonpath={.items[*].endpoints[*].addresses[0]}");
+    let selector =
+        cluster.value("get endpointslices -l kubernetes.io/service-name=hello -o jsonpath={.items[*].endpoints[*].addresses[0]}");
     assert!(selector.split(' ').count() >= 5, "{selector}");
 }
 

@@ -35,7 +35,11 @@ fn containers_outlive_the_server_and_are_taken_up_by_the_next() {
         let server = cluster.pids("server")[0];
         kill(server);
         wait_until("the server is gone", || is_gone(server).then_some(()));
-        assert_eq!((cluster.pids("container"), cluster.pids("shim")), (containers.clone(), shims.clone()), "round {round}: without a server");
+        assert_eq!(
+            (cluster.pids("container"), cluster.pids("shim")),
+            (containers.clone(), shims.clone()),
+            "round {round}: without a server"
+        );
         cluster.up();
         assert_eq!((cluster.pids("container"), cluster.pids("shim")), (containers.clone(), shims.clone()), "round {round}: with the next");
         assert_eq!(facts(), before, "round {round}: pods are as they were");
