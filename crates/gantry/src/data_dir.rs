@@ -93,6 +93,21 @@ impl TryFrom<String> for Cidr {
     }
 }
 
+/// How many pairs of ranges there are to choose from.
+const SLOTS: u8 = 32;
+
+/// Whether no cluster and nobody else on this host uses a range of pods' addresses: the host has no address in it, and no route into it.
+fn is_free(range: Cidr) -> bool {
+    let contains = |address: u32| (address ^ u32::from(range.network)) >> (32 - range.length) == 0;
+    let segment = u32::from(segment_of(range).network);
+    // Where a node of a cluster, or the host beside several, would be.
+    let gateways = (0..15).map(|i| u32::from(range.network) + (i << 8) + 1).chain([segment + 1]);
+    let is_ours = |address: u32| std::net::UdpSocket::bind((Ipv4Addr::from(address), 0)).is_ok();
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let destinations = routes.lines().skip(1).filter_map(|l| u32::from_str_radix(l.split_whitespace().nth(1)?, 16).ok());
+    !destinations.map(u32::from_be).any(contains) && !gateways.into_iter().any(is_ours)
+}
+
 /// 10250 where it is free, otherwise some other free port.
 fn free_kubelet_port(random: &dyn Random) -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
@@ -205,10 +220,13 @@ impl DataDir {
             }
             return Ok(kept);
         }
-        // Clusters on one host get different ranges with a high chance, and the operator can always choose.
-        let slot = random.below(32) as u8;
-        let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
-        let pods = pod_cidr.unwrap_or_else(|| range(160));
+        // Both ranges go by one number, so that a cluster whose pods' range is free on this host has its services' range to itself too.
+        let range = |base: u8, slot: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
+        let first = random.below(SLOTS.into()) as u8;
+        let mut slots = (0..SLOTS).map(|i| (first + i) % SLOTS);
+        let slot = slots.find(|slot| is_free(range(160, *slot)));
+        let slot = slot.ok_or_else(|| Failure::usage("no range of addresses is free on this host: say which with --pod-cidr and --service-cidr"))?;
+        let pods = pod_cidr.unwrap_or_else(|| range(160, slot));
         if nodes.is_some_and(|n| n > 1) && pods.length > 20 {
             return Err(Failure::usage(format!("--pod-cidr {pods} is too small for several nodes: a /20 or larger")));
         }
@@ -222,7 +240,7 @@ impl DataDir {
                 Some(n) if n > 1 => Ipv4Addr::from(u32::from(segment_of(pods).network) + 1),
                 _ => own_address(),
             }),
-            service_cidr: service_cidr.unwrap_or_else(|| range(96)),
+            service_cidr: service_cidr.unwrap_or_else(|| range(96, slot)),
             pod_cidr: pods,
         };
         let json = serde_json::to_vec_pretty(&identity).expect("an identity has only text keys");
