@@ -37,6 +37,13 @@ fn one() -> u16 {
     1
 }
 
+/// Where the API listens unless told otherwise.
+const DEFAULT_PORT: u16 = 6443;
+/// The default ranges of services and of pods are 10.(this + slot).0.0/16.
+const SERVICES: u8 = 96;
+const PODS: u8 = 160;
+const SLOTS: u8 = 32;
+
 impl ClusterIdentity {
     /// The segment that several nodes of one host share: the last of the pods' ranges, which no node gets.
     pub(crate) fn segment(&self) -> Cidr {
@@ -93,26 +100,33 @@ impl TryFrom<String> for Cidr {
     }
 }
 
-/// How many pairs of ranges there are to choose from.
-const SLOTS: u8 = 32;
-
-/// Whether no cluster and nobody else on this host uses a range of pods' addresses: the host has no address in it, and no route into it.
-fn is_free(range: Cidr) -> bool {
-    let contains = |address: u32| (address ^ u32::from(range.network)) >> (32 - range.length) == 0;
-    let segment = u32::from(segment_of(range).network);
-    // Where a node of a cluster, or the host beside several, would be.
-    let gateways = (0..15).map(|i| u32::from(range.network) + (i << 8) + 1).chain([segment + 1]);
-    let is_ours = |address: u32| std::net::UdpSocket::bind((Ipv4Addr::from(address), 0)).is_ok();
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let destinations = routes.lines().skip(1).filter_map(|l| u32::from_str_radix(l.split_whitespace().nth(1)?, 16).ok());
-    !destinations.map(u32::from_be).any(contains) && !gateways.into_iter().any(is_ours)
+/// The port of the node's own API: the usual one for a cluster on the usual port, where it is free; otherwise some free port, by chance, so
+/// that clusters that start at the same moment choose differently.
+fn free_kubelet_port(port: u16, random: &dyn Random) -> u16 {
+    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+    let usual = (port == DEFAULT_PORT).then_some(10_250);
+    let others = (0..100).map(|_| 20_000 + random.below(10_000) as u16);
+    usual.into_iter().chain(others).find(is_free).unwrap_or(10_250)
 }
 
-/// 10250 where it is free, otherwise some other free port.
-fn free_kubelet_port(random: &dyn Random) -> u16 {
-    let is_free = |port: &u16| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-    let others = (0..100).map(|_| 20_000 + random.below(10_000) as u16);
-    std::iter::once(10_250).chain(others).find(is_free).unwrap_or(10_250)
+/// Whether this host has an address of another cluster in a range: that of a node, or its own beside several. A cluster without pods has no
+/// routes, but it has these.
+fn is_inhabited(slot: u8) -> bool {
+    let addresses = (0..15).map(|node| Ipv4Addr::new(10, PODS + slot, node, 1)).chain([Ipv4Addr::new(10, PODS + slot, 255, 1)]);
+    addresses.into_iter().any(|address| std::net::UdpSocket::bind((address, 0)).is_ok())
+}
+
+/// Which of the default ranges to take: the first, beginning anywhere, to which no route of this host leads, neither that of its services nor
+/// that of its pods. `routes` is as `/proc/net/route` shows them.
+fn free_slot(routes: &str, random: &dyn Random) -> u8 {
+    // Destinations are hexadecimal in the order of memory: the last two digits are an address's first number.
+    let taken = |slot: u8| {
+        let ranges = [SERVICES + slot, PODS + slot].map(|second| format!("{second:02X}0A"));
+        let destinations = || routes.lines().skip(1).filter_map(|l| l.split_whitespace().nth(1));
+        destinations().any(|d| ranges.iter().any(|r| d.ends_with(r.as_str())))
+    };
+    let first = random.below(u64::from(SLOTS)) as u8;
+    (0..SLOTS).map(|i| (first + i) % SLOTS).find(|slot| !taken(*slot) && !is_inhabited(*slot)).unwrap_or(first)
 }
 
 /// The address this host would send from: that of its default route, or loopback where it has none. Sends nothing.
@@ -220,27 +234,25 @@ impl DataDir {
             }
             return Ok(kept);
         }
-        // Both ranges go by one number, so that a cluster whose pods' range is free on this host has its services' range to itself too.
-        let range = |base: u8, slot: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
-        let first = random.below(SLOTS.into()) as u8;
-        let mut slots = (0..SLOTS).map(|i| (first + i) % SLOTS);
-        let slot = slots.find(|slot| is_free(range(160, *slot)));
-        let slot = slot.ok_or_else(|| Failure::usage("no range of addresses is free on this host: say which with --pod-cidr and --service-cidr"))?;
-        let pods = pod_cidr.unwrap_or_else(|| range(160, slot));
+        // Clusters that start at the same moment get different ranges with a high chance, and the operator can always choose.
+        let slot = free_slot(&fs::read_to_string("/proc/net/route").unwrap_or_default(), random);
+        let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
+        let pods = pod_cidr.unwrap_or_else(|| range(PODS));
         if nodes.is_some_and(|n| n > 1) && pods.length > 20 {
             return Err(Failure::usage(format!("--pod-cidr {pods} is too small for several nodes: a /20 or larger")));
         }
+        let port = args.port.unwrap_or(DEFAULT_PORT);
         let identity = ClusterIdentity {
             id: random.name_suffix(8),
-            port: args.port.unwrap_or(6443),
-            kubelet_port: free_kubelet_port(random),
+            port,
+            kubelet_port: free_kubelet_port(port, random),
             nodes: nodes.unwrap_or(1),
             // Several nodes reach the API at the host's address on the segment they share.
             advertise_address: args.advertise_address.unwrap_or_else(|| match nodes {
                 Some(n) if n > 1 => Ipv4Addr::from(u32::from(segment_of(pods).network) + 1),
                 _ => own_address(),
             }),
-            service_cidr: service_cidr.unwrap_or_else(|| range(96, slot)),
+            service_cidr: service_cidr.unwrap_or_else(|| range(SERVICES)),
             pod_cidr: pods,
         };
         let json = serde_json::to_vec_pretty(&identity).expect("an identity has only text keys");
@@ -284,5 +296,26 @@ impl DataDir {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(failed)?;
         file.write_all(contents).and_then(|()| file.sync_all()).map_err(failed)?;
         fs::rename(&temporary, path).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_ports::SeededRandom;
+
+    use super::*;
+
+    #[test]
+    fn ranges_that_this_host_has_routes_to_are_passed_over() {
+        let line = |second: u8| format!("lo 0000{second:02X}0A 00000000\n");
+        let all_but = |free: u8| -> String {
+            let taken = (0..SLOTS).filter(|s| *s != free).map(|s| line(if s % 2 == 0 { SERVICES + s } else { PODS + s }));
+            std::iter::once("Iface Destination Gateway\n".to_owned()).chain(taken).collect()
+        };
+        for free in [0, 7, 31] {
+            assert_eq!(free_slot(&all_but(free), &SeededRandom::new(u64::from(free))), free);
+        }
+        let elsewhere = "Iface Destination Gateway\neth0 00000000 010200C0\neth0 0002A8C0 00000000\n";
+        assert!(free_slot(elsewhere, &SeededRandom::new(1)) < SLOTS);
     }
 }

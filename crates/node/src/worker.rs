@@ -170,7 +170,14 @@ impl Worker {
 
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Pod(pod) => self.pod = pod,
+            Message::Pod(pod) => {
+                let (old, new) = (&self.pod.metadata, &pod.metadata);
+                if self.refresh_volumes_at.is_some() && (&old.labels, &old.annotations) != (&new.labels, &new.annotations) {
+                    // Volumes may show these, and touching an annotation is how one asks for a look at the others.
+                    self.refresh_volumes_at = Some(self.shared.now());
+                }
+                self.pod = pod;
+            }
             Message::Gone => {
                 self.gone = true;
                 if self.pod.metadata.deletion_timestamp.is_none() {
