@@ -118,7 +118,7 @@ fn is_inhabited(slot: u8) -> bool {
 
 /// Which of the default ranges to take: the first, beginning anywhere, to which no route of this host leads, neither that of its services nor
 /// that of its pods. `routes` is as `/proc/net/route` shows them.
-fn free_slot(routes: &str, random: &dyn Random) -> u8 {
+fn free_slot(routes: &str, is_inhabited: fn(u8) -> bool, random: &dyn Random) -> u8 {
     // Destinations are hexadecimal in the order of memory: the last two digits are an address's first number.
     let taken = |slot: u8| {
         let ranges = [SERVICES + slot, PODS + slot].map(|second| format!("{second:02X}0A"));
@@ -235,7 +235,7 @@ impl DataDir {
             return Ok(kept);
         }
         // Clusters that start at the same moment get different ranges with a high chance, and the operator can always choose.
-        let slot = free_slot(&fs::read_to_string("/proc/net/route").unwrap_or_default(), random);
+        let slot = free_slot(&fs::read_to_string("/proc/net/route").unwrap_or_default(), is_inhabited, random);
         let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
         let pods = pod_cidr.unwrap_or_else(|| range(PODS));
         if nodes.is_some_and(|n| n > 1) && pods.length > 20 {
@@ -313,9 +313,9 @@ mod tests {
             std::iter::once("Iface Destination Gateway\n".to_owned()).chain(taken).collect()
         };
         for free in [0, 7, 31] {
-            assert_eq!(free_slot(&all_but(free), &SeededRandom::new(u64::from(free))), free);
+            assert_eq!(free_slot(&all_but(free), |_| false, &SeededRandom::new(u64::from(free))), free);
         }
         let elsewhere = "Iface Destination Gateway\neth0 00000000 010200C0\neth0 0002A8C0 00000000\n";
-        assert!(free_slot(elsewhere, &SeededRandom::new(1)) < SLOTS);
+        assert!(free_slot(elsewhere, |_| false, &SeededRandom::new(1)) < SLOTS);
     }
 }
