@@ -91,12 +91,29 @@ impl Server {
         let equal = data("token-secret")?.as_bytes().iter().zip(secret.as_bytes()).fold(0u8, |all, (a, b)| all | (a ^ b)) == 0
             && data("token-secret")?.len() == secret.len();
         let lasts = data("expiration").is_none_or(|at| Timestamp::parse(&at).is_some_and(|at| at > now));
+        if data("token-id")? != id {
+            return None;
+        }
         let right_kind = stored["type"] == "bootstrap.kubernetes.io/token" && data("usage-bootstrap-authentication")? == "true";
         if !(equal && lasts && right_kind && !meta::is_deleting(&stored)) {
             return None;
         }
         let mut groups = vec![BOOTSTRAPPERS.to_owned(), AUTHENTICATED.to_owned()];
-        groups.extend(data("auth-extra-groups").unwrap_or_default().split(',').filter(|g| !g.is_empty()).map(str::to_owned));
+        let extra = data("auth-extra-groups").unwrap_or_default();
+        // A token that asks for other groups than those of joining nodes is worth nothing: its maker may not be entitled to them.
+        for group in extra.split(',').filter(|g| !g.is_empty()) {
+            if !is_bootstrap_group(group) {
+                return None;
+            }
+            groups.push(group.to_owned());
+        }
         Some(User { name: format!("system:bootstrap:{id}"), groups, ..User::default() })
     }
+}
+
+/// Whether a bootstrap token may bring a group with it.
+fn is_bootstrap_group(group: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, ':' | '-');
+    let rest = group.strip_prefix("system:bootstrappers:").unwrap_or_default();
+    rest.len() <= 256 && rest.chars().all(allowed) && rest.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
 }

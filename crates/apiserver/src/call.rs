@@ -76,15 +76,7 @@ pub(crate) struct Answered {
 impl Call {
     /// The verb as RBAC names it.
     pub(crate) fn verb_name(&self) -> &'static str {
-        match self.verb {
-            Verb::Get => "get",
-            Verb::List => "list",
-            Verb::Create => "create",
-            Verb::Update => "update",
-            Verb::Patch(_) => "patch",
-            Verb::Delete => "delete",
-            Verb::DeleteCollection => "deletecollection",
-        }
+        verb_name(self.verb)
     }
 
     /// The resource it is about, as error messages name it.
@@ -118,4 +110,17 @@ pub(crate) fn store_resource(kind: &Kind) -> Arc<str> {
     // Only events.k8s.io Events are stored as another kind, under the same plural name.
     let group = kind.storage.as_ref().map_or(kind.group.as_str(), |gvk| &gvk.group);
     GroupResource::new(group, &kind.plural).to_string().into()
+}
+
+/// A verb as RBAC names it.
+pub(crate) fn verb_name(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Get => "get",
+        Verb::List => "list",
+        Verb::Create => "create",
+        Verb::Update => "update",
+        Verb::Patch(_) => "patch",
+        Verb::Delete => "delete",
+        Verb::DeleteCollection => "deletecollection",
+    }
 }

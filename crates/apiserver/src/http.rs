@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_client::{DeleteOptions, Params, PatchType, Propagation, Verb};
-use gantry_kinds::IncludeObject;
+use gantry_client::{PatchType, Verb};
+use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::{ObjectName, Status};
 use gantry_ports::BoxFuture;
 use gantry_transport::{Handler, Peer, Request, Response, streaming};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
-use crate::call::{Call, FieldValidation, Media};
+use crate::call::{Call, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
+use crate::options::{field_validation, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
-use crate::user::{AUTHENTICATED, User};
+use crate::user::User;
 use crate::verbs::watch::WatchOptions;
 
 /// The largest body taken, in bytes.
@@ -58,42 +59,6 @@ impl Server {
         }
     }
 
-    /// Takes on the identity that the headers name, if the caller may.
-    fn impersonate(&self, user: User, request: &Request) -> Result<User, Status> {
-        let all =
-            |name: &str| request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
-        let names = all("impersonate-user");
-        let groups = all("impersonate-group");
-        let Some(name) = names.first().filter(|n| !n.is_empty()) else {
-            if groups.is_empty() {
-                return Ok(user);
-            }
-            return Err(Status::bad_request("requested [{Group}] without impersonating a user"));
-        };
-        let may = |resource: &str, namespace: &str, name: &str| {
-            let (verb, resource, namespace, name) = ("impersonate".into(), resource.into(), namespace.into(), name.into());
-            let what = Attributes { verb, resource, namespace, name, ..Attributes::default() };
-            self.authorizer().check(self.store(), &user, &what)
-        };
-        let mut target = User { name: name.clone(), groups: groups.clone(), ..User::default() };
-        match name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':')) {
-            Some((namespace, account)) => {
-                may("serviceaccounts", namespace, account)?;
-                if groups.is_empty() {
-                    target = User::service_account(namespace, account);
-                }
-            }
-            None => may("users", "", name)?,
-        }
-        for group in &groups {
-            may("groups", "", group)?;
-        }
-        if name != "system:anonymous" && !target.is_in(AUTHENTICATED) {
-            target.groups.push(AUTHENTICATED.into());
-        }
-        Ok(target)
-    }
-
     fn answer_other(&self, request: &Request, user: &User) -> Result<Response, Status> {
         let path = request.uri().path();
         let verb = request.method().as_str().to_lowercase();
@@ -102,9 +67,11 @@ impl Server {
         if (path == "/api" || path == "/apis") && wants_aggregated(accept) {
             return Ok(response(200, AGGREGATED, self.discovery().aggregated(path == "/api")));
         }
+        if let Some(text) = health(path, request.uri().query().unwrap_or("")) {
+            return Ok(response(200, "text/plain; charset=utf-8", text));
+        }
         let json = |value: gantry_object::Value| response(200, "application/json", value.to_string());
         match path {
-            "/healthz" | "/livez" | "/readyz" => Ok(response(200, "text/plain; charset=utf-8", "ok")),
             "/version" | "/version/" => Ok(json(version())),
             "/openid/v1/jwks" => Ok(response(200, "application/jwk-set+json", self.token_key().key_set().to_string())),
             "/openapi/v2" if wants_openapi_protobuf(accept) => Ok(response(200, &OPENAPI_PROTOBUF.replace('@', "."), openapi_protobuf())),
@@ -117,49 +84,40 @@ impl Server {
 
     async fn answer_resource(&self, request: Request, user: User, path: ResourcePath) -> Result<Response, Status> {
         let query = Query::parse(request.uri().query().unwrap_or(""));
-        let kind = self.kind(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)?;
-        let include = IncludeObject::parse(query.get("includeObject")).unwrap_or(IncludeObject::Metadata);
-        let accept = Accept::negotiate(header(&request, ACCEPT), include)?;
         let content_type = header(&request, CONTENT_TYPE).split(';').next().unwrap_or("").trim().to_owned();
         let patch = PatchType::from_media_type(&content_type);
-        let unknown_patch = request.method() == http::Method::PATCH && patch.is_none();
-        if unknown_patch {
+        let is_watch = path.watch || (path.name.is_empty() && query.is_true("watch"));
+        self.authorizer().check(self.store(), &user, &Attributes::of_request(request.method(), &path, &query, is_watch))?;
+        let kind = self.kind(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)?;
+        if !exists(&kind, &path) {
+            return Err(Status::no_such_path());
+        }
+        // What patch it is matters only once it is known that this can be patched.
+        let verb = path::verb(request.method(), &path, Some(patch.unwrap_or(PatchType::Json)));
+        let verb = verb.filter(|verb| has_verb(&kind, &path, *verb)).ok_or_else(|| method_not_allowed(request.method(), &path))?;
+        let include = include_object(&query)?;
+        let accept = Accept::negotiate(header(&request, ACCEPT), include)?.with_encoding(header(&request, ACCEPT_ENCODING));
+        if matches!(verb, Verb::Patch(_)) && patch.is_none() {
             return Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
             ));
         }
-        let verb = path::verb(request.method(), &path, patch);
-        let verb = verb.ok_or_else(|| {
-            Status::method_not_supported(
-                &gantry_object::GroupResource::new(&path.group, &path.resource),
-                &request.method().as_str().to_lowercase(),
-            )
-        })?;
-        let (namespace, name) = match path.namespace.as_str() {
-            _ if !kind.namespaced => (String::new(), path.name.clone()),
-            namespace => (namespace.to_owned(), path.name.clone()),
-        };
-        if kind.namespaced && namespace.is_empty() && !name.is_empty() {
-            return Err(Status::no_such_path());
-        }
+        let namespace = if kind.namespaced { path.namespace.clone() } else { String::new() };
         let mut call = Call {
             user,
             verb,
             kind,
             subresource: path.subresource.clone(),
-            object: ObjectName { namespace, name },
-            params: params(&query)?,
-            field_validation: field_validation(&query)?,
-            media: media(&content_type)?,
+            object: ObjectName { namespace, name: path.name.clone() },
+            params: params(verb, &query)?,
+            field_validation: field_validation(verb, &query)?,
+            media: media(verb, &content_type)?,
             body: Bytes::new(),
             query_options: query_options(&query)?,
         };
-        let watches = path.watch || query.is_true("watch");
-        if watches && matches!(verb, Verb::Get | Verb::List) {
+        if is_watch && matches!(verb, Verb::Get | Verb::List) {
             return self.answer_watch(call, accept, &query).await;
         }
-        check_verb(&call)?;
-        self.authorize_call(&call, call.verb_name())?;
         if is_stream(&call) {
             return self.stream(&call, request, &query).await;
         }
@@ -182,7 +140,6 @@ impl Server {
         if !call.kind.stored() || !call.subresource.is_empty() || !call.kind.verbs.iter().any(|v| v == "watch") {
             return Err(Status::method_not_supported(&call.resource(), "watch"));
         }
-        self.authorize_call(&call, "watch")?;
         let initial_events = (!query.get("sendInitialEvents").is_empty()).then(|| query.is_true("sendInitialEvents"));
         let options = WatchOptions { bookmarks: query.is_true("allowWatchBookmarks"), initial_events };
         let lasts = match query.get("timeoutSeconds").parse::<u64>() {
@@ -227,15 +184,46 @@ impl Server {
     }
 }
 
-/// Refuses verbs that the kind doesn't have.
-fn check_verb(call: &Call) -> Result<(), Status> {
-    let known = if call.subresource.is_empty() {
-        call.kind.verbs.iter().any(|v| v == call.verb_name())
-    } else {
-        let subresource = call.kind.subresource(&call.subresource).ok_or_else(Status::no_such_path)?;
-        subresource.verbs.iter().any(|v| v == call.verb_name())
-    };
-    if known { Ok(()) } else { Err(Status::method_not_supported(&call.resource(), call.verb_name())) }
+/// What there is to be healthy: each answers under its own path too. A server that answers has its store open and its loops running.
+const CHECKS: [&str; 2] = ["ping", "log"];
+
+/// The answer to a question about health, if that is what a path is.
+fn health(path: &str, query: &str) -> Option<String> {
+    let (name, check) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+    if !matches!(name, "healthz" | "livez" | "readyz") || !(check.is_empty() || CHECKS.contains(&check)) {
+        return None;
+    }
+    if !check.is_empty() || !query.split('&').any(|part| part.split('=').next() == Some("verbose")) {
+        return Some("ok".into());
+    }
+    let lines: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
+    Some(format!("{lines}{name} check passed\n"))
+}
+
+/// Whether a kind has what a path names: objects of namespaces lie in namespaces, others do not, and subresources are the kind's own.
+fn exists(kind: &Kind, path: &ResourcePath) -> bool {
+    let placed = if kind.namespaced { path.name.is_empty() || !path.namespace.is_empty() } else { path.namespace.is_empty() };
+    placed && (path.subresource.is_empty() || kind.subresource(&path.subresource).is_some())
+}
+
+fn has_verb(kind: &Kind, path: &ResourcePath, verb: Verb) -> bool {
+    let has = |verbs: &[String]| verbs.iter().any(|v| v == verb_name(verb));
+    match kind.subresource(&path.subresource) {
+        Some(subresource) => has(&subresource.verbs),
+        // All namespaces together can be read, and that is all.
+        None => has(&kind.verbs) && (verb == Verb::List || !kind.namespaced || !path.namespace.is_empty()),
+    }
+}
+
+fn method_not_allowed(method: &http::Method, path: &ResourcePath) -> Status {
+    let verb = path::verb(method, path, Some(PatchType::Json)).map_or_else(|| method.as_str().to_lowercase(), |v| verb_name(v).into());
+    Status::method_not_supported(&gantry_object::GroupResource::new(&path.group, &path.resource), &verb)
+}
+
+fn include_object(query: &Query) -> Result<IncludeObject, Status> {
+    let given = query.get("includeObject");
+    let wrong = || Status::bad_request(format!("unrecognized includeObject value: {given:?}"));
+    if given.is_empty() { Ok(IncludeObject::Metadata) } else { IncludeObject::parse(given).ok_or_else(wrong) }
 }
 
 async fn read_body(request: Request) -> Result<Bytes, Status> {
@@ -246,71 +234,6 @@ async fn read_body(request: Request) -> Result<Bytes, Status> {
         }
         Err(error) => Err(Status::bad_request(format!("the request's body could not be read: {error}"))),
     }
-}
-
-fn params(query: &Query) -> Result<Params, Status> {
-    let text = |key: &str| query.get(key).to_owned();
-    let limit = match query.get("limit") {
-        "" => 0,
-        given => given.parse().map_err(|_| Status::bad_request(format!("invalid limit {given:?}: must be a whole number")))?,
-    };
-    if let Some(other) = query.all("dryRun").find(|v| !v.is_empty() && *v != "All") {
-        let why = format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"");
-        return Err(Status::bad_request(why));
-    }
-    Ok(Params {
-        label_selector: text("labelSelector"),
-        field_selector: text("fieldSelector"),
-        limit,
-        continue_token: text("continue"),
-        resource_version: text("resourceVersion"),
-        resource_version_match: text("resourceVersionMatch"),
-        dry_run: text("dryRun"),
-        field_manager: text("fieldManager"),
-    })
-}
-
-fn field_validation(query: &Query) -> Result<FieldValidation, Status> {
-    match query.get("fieldValidation") {
-        "" | "Warn" => Ok(FieldValidation::Warn),
-        "Ignore" => Ok(FieldValidation::Ignore),
-        "Strict" => Ok(FieldValidation::Strict),
-        other => {
-            let allowed = "supported values: \"Ignore\", \"Warn\", \"Strict\"";
-            Err(Status::bad_request(format!("fieldValidation: Unsupported value: {other:?}: {allowed}")))
-        }
-    }
-}
-
-fn media(content_type: &str) -> Result<Media, Status> {
-    match content_type {
-        "" | "application/json" => Ok(Media::Json),
-        "application/yaml" => Ok(Media::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(Media::Protobuf),
-        other if PatchType::from_media_type(other).is_some() => Ok(Media::Json),
-        _ => Err(Status::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
-        )),
-    }
-}
-
-fn query_options(query: &Query) -> Result<Option<DeleteOptions>, Status> {
-    let mut options = DeleteOptions::default();
-    if let Some(seconds) = Some(query.get("gracePeriodSeconds")).filter(|s| !s.is_empty()) {
-        let seconds = seconds.parse().map_err(|_| Status::bad_request("gracePeriodSeconds must be a whole number"))?;
-        options.grace_period_seconds = Some(seconds);
-    }
-    options.propagation_policy = match query.get("propagationPolicy") {
-        "" => None,
-        "Orphan" => Some(Propagation::Orphan),
-        "Background" => Some(Propagation::Background),
-        "Foreground" => Some(Propagation::Foreground),
-        other => return Err(Status::bad_request(format!("propagationPolicy: Unsupported value: {other:?}"))),
-    };
-    if !query.get("orphanDependents").is_empty() {
-        options.orphan_dependents = Some(query.is_true("orphanDependents"));
-    }
-    Ok((options != DeleteOptions::default()).then_some(options))
 }
 
 fn wants_aggregated(accept: &str) -> bool {

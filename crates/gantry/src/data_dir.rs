@@ -109,9 +109,16 @@ fn free_kubelet_port(port: u16, random: &dyn Random) -> u16 {
     usual.into_iter().chain(others).find(is_free).unwrap_or(10_250)
 }
 
+/// Whether this host has an address of another cluster in a range: that of a node, or its own beside several. A cluster without pods has no
+/// routes, but it has these.
+fn is_inhabited(slot: u8) -> bool {
+    let addresses = (0..15).map(|node| Ipv4Addr::new(10, PODS + slot, node, 1)).chain([Ipv4Addr::new(10, PODS + slot, 255, 1)]);
+    addresses.into_iter().any(|address| std::net::UdpSocket::bind((address, 0)).is_ok())
+}
+
 /// Which of the default ranges to take: the first, beginning anywhere, to which no route of this host leads, neither that of its services nor
 /// that of its pods. `routes` is as `/proc/net/route` shows them.
-fn free_slot(routes: &str, random: &dyn Random) -> u8 {
+fn free_slot(routes: &str, is_inhabited: fn(u8) -> bool, random: &dyn Random) -> u8 {
     // Destinations are hexadecimal in the order of memory: the last two digits are an address's first number.
     let taken = |slot: u8| {
         let ranges = [SERVICES + slot, PODS + slot].map(|second| format!("{second:02X}0A"));
@@ -119,7 +126,7 @@ fn free_slot(routes: &str, random: &dyn Random) -> u8 {
         destinations().any(|d| ranges.iter().any(|r| d.ends_with(r.as_str())))
     };
     let first = random.below(u64::from(SLOTS)) as u8;
-    (0..SLOTS).map(|i| (first + i) % SLOTS).find(|slot| !taken(*slot)).unwrap_or(first)
+    (0..SLOTS).map(|i| (first + i) % SLOTS).find(|slot| !taken(*slot) && !is_inhabited(*slot)).unwrap_or(first)
 }
 
 /// The address this host would send from: that of its default route, or loopback where it has none. Sends nothing.
@@ -228,7 +235,7 @@ impl DataDir {
             return Ok(kept);
         }
         // Clusters that start at the same moment get different ranges with a high chance, and the operator can always choose.
-        let slot = free_slot(&fs::read_to_string("/proc/net/route").unwrap_or_default(), random);
+        let slot = free_slot(&fs::read_to_string("/proc/net/route").unwrap_or_default(), is_inhabited, random);
         let range = |base: u8| Cidr { network: Ipv4Addr::new(10, base + slot, 0, 0), length: 16 };
         let pods = pod_cidr.unwrap_or_else(|| range(PODS));
         if nodes.is_some_and(|n| n > 1) && pods.length > 20 {
@@ -306,9 +313,9 @@ mod tests {
             std::iter::once("Iface Destination Gateway\n".to_owned()).chain(taken).collect()
         };
         for free in [0, 7, 31] {
-            assert_eq!(free_slot(&all_but(free), &SeededRandom::new(u64::from(free))), free);
+            assert_eq!(free_slot(&all_but(free), |_| false, &SeededRandom::new(u64::from(free))), free);
         }
         let elsewhere = "Iface Destination Gateway\neth0 00000000 010200C0\neth0 0002A8C0 00000000\n";
-        assert!(free_slot(elsewhere, &SeededRandom::new(1)) < SLOTS);
+        assert!(free_slot(elsewhere, |_| false, &SeededRandom::new(1)) < SLOTS);
     }
 }

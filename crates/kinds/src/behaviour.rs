@@ -90,6 +90,27 @@ impl Kind {
         }
     }
 
+    /// Whether an update of an object that isn't there creates it.
+    pub fn creates_on_update(&self) -> bool {
+        match self.group.as_str() {
+            "rbac.authorization.k8s.io" => true,
+            "coordination.k8s.io" => self.plural == "leases",
+            "events.k8s.io" => self.plural == "events",
+            "" => matches!(self.plural.as_str(), "endpoints" | "events" | "services"),
+            _ => false,
+        }
+    }
+
+    /// Whether an update must name the version it replaces.
+    pub fn needs_version_on_update(&self) -> bool {
+        self.group == "coordination.k8s.io" && self.plural == "leases"
+    }
+
+    /// Whether a delete answers with the object that is gone, not with a Status.
+    pub fn shows_deleted(&self) -> bool {
+        self.group.is_empty() && matches!(self.plural.as_str(), "namespaces" | "pods" | "serviceaccounts" | "services")
+    }
+
     /// What a field selector sees: empty when the field is not set, `None` when the kind has no such label.
     pub fn field(&self, object: &Value, label: &str) -> Option<String> {
         if !self.field_labels.iter().any(|l| l == label) {

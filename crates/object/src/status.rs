@@ -153,7 +153,10 @@ enum V1 {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct ListMeta {}
+struct ListMeta {
+    #[serde(default, rename = "continue", skip_serializing_if = "String::is_empty")]
+    continue_token: String,
+}
 
 impl Status {
     /// A failure with a code, reason and message.
@@ -161,7 +164,7 @@ impl Status {
         Self {
             kind: StatusKind::Status,
             api_version: V1::V1,
-            metadata: ListMeta {},
+            metadata: ListMeta::default(),
             status: Outcome::Failure,
             message: message.into(),
             reason,
@@ -192,6 +195,12 @@ impl Status {
     /// The same Status asking to be tried again after some seconds.
     pub fn retry_after(mut self, seconds: i32) -> Self {
         self.details.get_or_insert_default().retry_after_seconds = seconds;
+        self
+    }
+
+    /// The same Status with a token by which an expired list may go on all the same.
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.metadata.continue_token = token;
         self
     }
 

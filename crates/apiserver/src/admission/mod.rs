@@ -3,6 +3,7 @@
 //! Reads the store's state and nothing else.
 
 mod certificates;
+mod escalation;
 mod namespace;
 mod node_restriction;
 mod pods;
@@ -56,6 +57,9 @@ pub(crate) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Stat
         if review.is("", "nodes", "") {
             review.server.node_ranges().assign(review.server, object);
         }
+    }
+    if review.operation != Operation::Delete {
+        escalation::check(review, object)?;
     }
     Ok(())
 }

@@ -4,15 +4,19 @@ mod follow;
 mod node;
 mod rbac;
 
+pub(crate) mod escalation;
+
 use std::sync::Mutex;
 
+use gantry_client::{PatchType, Verb};
 use gantry_object::{GroupResource, Status};
 use gantry_store::Store;
 
 pub(crate) use follow::{Follow, Follower};
 pub(crate) use rbac::Rule;
 
-use crate::call::Call;
+use crate::call::{Call, verb_name};
+use crate::path::{self, Query, ResourcePath};
 use crate::user::{MASTERS, User};
 
 /// What somebody wants to do.
@@ -34,8 +38,8 @@ impl Attributes {
         let is_namespace = call.kind.plural == "namespaces" && call.kind.group.is_empty();
         let required_name = || gantry_object::fields::FieldSelector::parse(&call.params.field_selector).ok();
         let name = match call.object.name.as_str() {
-            // A collection request for the one object of a name is a request for that object.
-            "" => required_name().and_then(|s| s.required_value("metadata.name").map(str::to_owned)).unwrap_or_default(),
+            // Reading a collection down to the one object of a name is reading that object.
+            "" if matches!(verb, "list" | "watch") => required_name().and_then(|s| s.required_value("metadata.name").map(str::to_owned)).unwrap_or_default(),
             name => name.to_owned(),
         };
         Self {
@@ -44,6 +48,30 @@ impl Attributes {
             resource: call.kind.plural.clone(),
             subresource: call.subresource.clone(),
             namespace: if is_namespace { call.object.name.clone() } else { call.object.namespace.clone() },
+            name,
+            path: String::new(),
+        }
+    }
+
+    /// What a request wants to do, before anything is known of its resource.
+    pub(crate) fn of_request(method: &http::Method, path: &ResourcePath, query: &Query, is_watch: bool) -> Self {
+        let verb = match path::verb(method, path, Some(PatchType::Json)) {
+            Some(Verb::Get | Verb::List) if is_watch => "watch".to_owned(),
+            Some(verb) => verb_name(verb).to_owned(),
+            None => method.as_str().to_lowercase(),
+        };
+        let mut name = path.name.clone();
+        if name.is_empty() && matches!(verb.as_str(), "list" | "watch") {
+            let fields = gantry_object::fields::FieldSelector::parse(query.get("fieldSelector")).ok();
+            name = fields.and_then(|f| f.required_value("metadata.name").map(str::to_owned)).unwrap_or_default();
+        }
+        let is_namespace = path.resource == "namespaces" && path.group.is_empty();
+        Self {
+            verb,
+            group: path.group.clone(),
+            resource: path.resource.clone(),
+            subresource: path.subresource.clone(),
+            namespace: if is_namespace { path.name.clone() } else { path.namespace.clone() },
             name,
             path: String::new(),
         }
@@ -114,6 +142,11 @@ impl Authorizer {
         }
         let mut rbac = self.rbac.lock().expect("nothing panics while it holds this lock");
         if rbac.current(store).allows(user, what) { Ok(()) } else { Err(why) }
+    }
+
+    /// The rules of a role that a binding in a namespace refers to (empty: a binding in the whole cluster).
+    pub(crate) fn rules_of_role(&self, store: &Store, kind: &str, namespace: &str, name: &str) -> Option<Vec<Rule>> {
+        self.rbac.lock().expect("nothing panics while it holds this lock").current(store).rules_of_role(kind, namespace, name)
     }
 
     /// Every rule that holds for the user in a namespace (and in the whole cluster).

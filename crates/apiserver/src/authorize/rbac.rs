@@ -162,6 +162,13 @@ impl Rbac {
         self.roles.get(role).into_iter().flatten().any(|rule| rule.allows(what))
     }
 
+    pub(super) fn rules_of_role(&self, kind: &str, namespace: &str, name: &str) -> Option<Vec<Rule>> {
+        match kind {
+            "ClusterRole" => self.roles.get(name).cloned(),
+            _ => self.roles.get(&format!("{namespace}/{name}")).cloned(),
+        }
+    }
+
     pub(super) fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
         if user.is_in(MASTERS) {
             let all = || vec!["*".to_owned()];

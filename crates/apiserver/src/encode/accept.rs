@@ -39,6 +39,8 @@ pub(crate) enum Shape {
 pub(crate) struct Accept {
     pub(crate) format: Format,
     pub(crate) shape: Shape,
+    /// Whether large answers may be compressed.
+    pub(crate) gzip: bool,
 }
 
 /// One alternative of an Accept header.
@@ -77,6 +79,11 @@ impl Accept {
         self.format == Format::Json && self.shape == Shape::Object
     }
 
+    /// The same, with what the client can unpack.
+    pub(crate) fn with_encoding(self, header: &str) -> Self {
+        Self { gzip: Alternative::all(header).iter().any(|a| a.media_type == "gzip"), ..self }
+    }
+
     /// The first alternative that this server can give. No header: JSON.
     pub(crate) fn negotiate(header: &str, include: IncludeObject) -> Result<Self, Status> {
         if header.trim().is_empty() {
@@ -96,7 +103,7 @@ impl Accept {
                 "PartialObjectMetadata" | "PartialObjectMetadataList" if is_meta => Shape::Partial,
                 _ => continue,
             };
-            return Ok(Self { format, shape });
+            return Ok(Self { format, shape, gzip: false });
         }
         Err(Status::not_acceptable(
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",

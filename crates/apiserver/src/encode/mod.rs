@@ -29,6 +29,23 @@ pub(crate) fn response(code: u16, media_type: &str, body: impl Into<Bytes>) -> R
     response
 }
 
+/// From which size on answers are compressed, in bytes.
+const WORTH_COMPRESSING: usize = 128 << 10;
+
+/// An object or a collection as a response, compressed if it is large and the client can read that.
+fn answer(accept: &Accept, created: bool, body: Vec<u8>) -> Response {
+    let code = if created { 201 } else { 200 };
+    if !accept.gzip || body.len() < WORTH_COMPRESSING {
+        return response(code, accept.format.media_type(), body);
+    }
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let packed = std::io::Write::write_all(&mut packed, &body).and_then(|()| packed.finish());
+    let mut response = response(code, accept.format.media_type(), packed.expect("memory takes every write"));
+    response.headers_mut().insert(http::header::CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+    response.headers_mut().insert(http::header::VARY, http::HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
 /// A Status as a response.
 pub(crate) fn status_response(server: &Server, format: Format, status: &Status) -> Response {
     let value = serde_json::to_value(status).expect("a Status has only text keys");
@@ -53,12 +70,12 @@ impl Server {
                     true => object.to_json(),
                     false => self.shaped(call, accept, &self.tree(call, &object)),
                 };
-                response(if created { 201 } else { 200 }, accept.format.media_type(), body)
+                answer(accept, created, body)
             }
             Answer::Transient { value, created } => {
-                response(if created { 201 } else { 200 }, accept.format.media_type(), self.shaped(call, accept, &value))
+                answer(accept, created, self.shaped(call, accept, &value))
             }
-            Answer::List(collection) => response(200, accept.format.media_type(), self.encode_list(call, accept, &collection)),
+            Answer::List(collection) => answer(accept, false, self.encode_list(call, accept, &collection)),
         };
         for warning in answered.warnings {
             let text = warning.replace('\\', "\\\\").replace('"', "\\\"");

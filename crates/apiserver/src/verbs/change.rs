@@ -1,7 +1,7 @@
 //! Update and patch: a new version of an object in place of the one that is there.
 
 use gantry_client::Verb;
-use gantry_object::field::ErrorList;
+use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Encoded, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 
@@ -36,6 +36,16 @@ impl Server {
             Verb::Update => Some(self.decode(call, warnings)?),
             _ => None,
         };
+        if let Some(object) = &updated
+            && call.subresource.is_empty()
+            && call.kind.creates_on_update()
+            && self.store().staged(&call.key()).is_none()
+        {
+            self.authorize_call(call, "create")?;
+            let mut object = object.clone();
+            meta::metadata_mut(&mut object).remove("resourceVersion");
+            return self.create_object(call, object).await;
+        }
         self.change(call, |old| match &updated {
             Some(object) => Ok(object.clone()),
             None => self.patched(call, old, warnings),
@@ -82,6 +92,11 @@ impl Server {
             return Err(Status::conflict(&call.resource(), &call.object.name, &why));
         }
         let version = text("resourceVersion").to_owned();
+        if version.is_empty() && call.verb == Verb::Update && call.subresource.is_empty() && call.kind.needs_version_on_update() {
+            let path = Path::new("metadata").child("resourceVersion");
+            let error = Error::invalid(&path, version, "must be specified for an update");
+            return Err(Status::invalid(&call.kind.gvk(), &call.object.name, &vec![error]));
+        }
         super::read::parse_resource_version(&version)?;
         if !matches!(version.as_str(), "" | "0") && version != old_version {
             return Err(Status::stale(&call.resource(), &call.object.name));

@@ -23,6 +23,10 @@ impl Server {
     /// Creates a decoded object: everything from defaulting on.
     pub(crate) async fn create_object(&self, call: &Call, mut object: Value) -> Result<Answer, Status> {
         place(call, &mut object)?;
+        if !matches!(meta::text(&object, "resourceVersion"), "" | "0") {
+            let message = "resourceVersion should not be set on objects to be created";
+            return Err(Status::failure(500, gantry_object::Reason::Unknown, message));
+        }
         call.kind.apply_defaults(&mut object);
         let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null };
         admission::mutate(&review, &mut object)?;

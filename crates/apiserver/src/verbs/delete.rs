@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_client::{DeleteOptions, Propagation, Verb};
+use gantry_object::field::{Error, Path};
 use gantry_object::status::Details;
 use gantry_object::{Encoded, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
@@ -12,6 +13,7 @@ use super::change::{commit_failed, is_done};
 use super::tree;
 use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call, Media};
+use crate::options::{invalid_options, unknown_propagation};
 use crate::server::Server;
 
 const ORPHAN: &str = "orphan";
@@ -31,7 +33,13 @@ impl Server {
         let mut options: DeleteOptions = match (&call.query_options, call.body.is_empty(), call.media) {
             (Some(options), true, _) => options.clone(),
             (None, true, _) => DeleteOptions::default(),
-            (_, false, Media::Json) => serde_json::from_slice(&call.body).map_err(|e| malformed(e.to_string()))?,
+            (_, false, Media::Json) => {
+                let value: Value = serde_json::from_slice(&call.body).map_err(|e| malformed(e.to_string()))?;
+                if let Some(policy) = value["propagationPolicy"].as_str().filter(|p| !matches!(*p, "Orphan" | "Background" | "Foreground")) {
+                    return Err(unknown_propagation(policy));
+                }
+                serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?
+            }
             (_, false, _) => {
                 let gvk = gantry_object::GroupVersionKind::new("meta.k8s.io", "v1", "DeleteOptions");
                 let ty = self.registry().type_of(&gvk).ok_or_else(|| malformed("unknown type".into()))?;
@@ -40,7 +48,13 @@ impl Server {
             }
         };
         if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
-            return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+            let path = Path::new("propagationPolicy");
+            let error = Error::invalid(&path, json!(options.propagation_policy), "orphanDependents and deletionPropagation cannot be both set");
+            return Err(invalid_options(Verb::Delete, &vec![error]));
+        }
+        if options.dry_run.iter().any(|v| v != "All") {
+            let error = Error::not_supported(&Path::new("dryRun"), json!(options.dry_run), &["All"]);
+            return Err(invalid_options(Verb::Delete, &vec![error]));
         }
         if options.orphan_dependents == Some(true) {
             options.propagation_policy = Some(Propagation::Orphan);
@@ -70,6 +84,10 @@ impl Server {
             let txn =
                 if done { Txn::delete(call.key(), current.revision) } else { Txn::update(call.key(), current.revision, encoded.clone()) };
             match self.store().commit(txn).await {
+                Ok(revision) if done && call.kind.shows_deleted() => {
+                    encoded.revision = revision;
+                    return Ok(Answer::Object { object: encoded, created: false });
+                }
                 Ok(_) if done => return Ok(Answer::Status(Box::new(deleted(call, &old)))),
                 Ok(revision) => {
                     encoded.revision = revision;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use gantry_client::Verb;
+use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::fields::FieldSelector;
 use gantry_object::labels::Selector;
 use gantry_object::status::{Cause, CauseReason};
@@ -12,6 +14,7 @@ use gantry_store::{Key, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Call, Collection, store_resource};
+use crate::options::invalid_options;
 use crate::server::Server;
 
 /// How long a reader waits for a revision that is not there yet.
@@ -21,8 +24,26 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Serialize, Deserialize)]
 struct Continue {
     v: String,
-    rv: u64,
+    /// -1 goes on in whatever is there now.
+    rv: i64,
     start: String,
+}
+
+impl Continue {
+    fn new(rv: i64, start: &str) -> Self {
+        Self { v: "meta.k8s.io/v1".into(), rv, start: start.into() }
+    }
+
+    fn encode(&self) -> String {
+        B64.encode(serde_json::to_vec(self).expect("a token has only text keys"))
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let malformed = || Status::bad_request("continue key is not valid: the continue token is malformed");
+        let bytes = B64.decode(text).map_err(|_| malformed())?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+        if token.v == "meta.k8s.io/v1" && (token.rv > 0 || token.rv == -1) && !token.start.is_empty() { Ok(token) } else { Err(malformed()) }
+    }
 }
 
 /// Which objects a reader wants.
@@ -97,8 +118,7 @@ impl Server {
                 // There is more, and the next page starts after what was last taken.
                 let start = last.unwrap_or_default();
                 collection.remaining = filter.is_empty().then(|| snapshot.count(&resource, namespace, Some(start)));
-                let token = Continue { v: "meta.k8s.io/v1".into(), rv: snapshot.revision().0, start: start.into() };
-                collection.continue_token = Some(B64.encode(serde_json::to_vec(&token).expect("a token has only text keys")));
+                collection.continue_token = Some(Continue::new(snapshot.revision().0 as i64, start).encode());
                 self.store().retain(&snapshot, self.clock().now());
                 break;
             }
@@ -117,13 +137,15 @@ impl Server {
         let now = self.clock().now();
         let resource = store_resource(&call.kind);
         if !params.continue_token.is_empty() {
-            let malformed = || Status::bad_request("continue key is not valid: the continue token is malformed");
-            let bytes = B64.decode(&params.continue_token).map_err(|_| malformed())?;
-            let token: Continue = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-            let snapshot = self.store().snapshot_at(&resource, Revision(token.rv), now).map_err(|_| {
-                Status::expired("The provided continue parameter is too old to display a consistent list result. You must start a new list without the continue parameter.")
-            })?;
-            return Ok((snapshot, Some(token.start)));
+            let token = Continue::decode(&params.continue_token)?;
+            if token.rv == -1 {
+                return Ok((self.store().snapshot(), Some(token.start)));
+            }
+            let snapshot = self.store().snapshot_at(&resource, Revision(token.rv.unsigned_abs()), now);
+            return snapshot.map(|s| (s, Some(token.start.clone()))).map_err(|_| {
+                let status = Status::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.");
+                status.with_continue(Continue::new(-1, &token.start).encode())
+            });
         }
         if params.resource_version_match == "Exact" {
             let revision = self.wait_for(&params.resource_version).await?;
@@ -170,14 +192,23 @@ pub(crate) fn parse_resource_version(text: &str) -> Result<Revision, Status> {
 }
 
 fn check_version_parameters(version: &str, how: &str, continues: bool) -> Result<(), Status> {
-    let refuse = |why: &str| Err(Status::bad_request(why));
-    match how {
-        "" if continues && !matches!(version, "" | "0") => refuse("specifying resource version is not allowed when using continue"),
-        "" => Ok(()),
-        _ if continues => refuse("resourceVersionMatch is forbidden when continue is provided"),
-        _ if version.is_empty() => refuse("resourceVersionMatch is forbidden unless resourceVersion is provided"),
-        "Exact" if version == "0" => refuse("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
-        "Exact" | "NotOlderThan" => Ok(()),
-        other => refuse(&format!("resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\"")),
+    if how.is_empty() {
+        let both = continues && !matches!(version, "" | "0");
+        return if both { Err(Status::bad_request("specifying resource version is not allowed when using continue")) } else { Ok(()) };
     }
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = ErrorList::new();
+    if version.is_empty() {
+        errors.push(Error::forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    }
+    if continues {
+        errors.push(Error::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if !matches!(how, "Exact" | "NotOlderThan") {
+        errors.push(Error::not_supported(&path, how, &["Exact", "NotOlderThan", ""]));
+    }
+    if how == "Exact" && version == "0" {
+        errors.push(Error::forbidden(&path, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid_options(Verb::List, &errors)) }
 }

@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_client::Verb;
+use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Encoded, Revision, Status};
 use gantry_store::{Event, EventKind, Watcher};
 
 use super::read::{Filter, parse_resource_version};
 use crate::call::{Call, store_resource};
+use crate::options::invalid_options;
 use crate::server::Server;
 
 /// How often a watcher that wants bookmarks gets one.
@@ -92,16 +95,23 @@ impl Server {
 
 fn check_options(call: &Call, options: WatchOptions) -> Result<(), Status> {
     let how = call.params.resource_version_match.as_str();
-    match options.initial_events {
-        Some(true) if how != "NotOlderThan" => {
-            Err(Status::bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-        }
-        Some(true) if !options.bookmarks => Err(Status::bad_request("sendInitialEvents requires allowWatchBookmarks")),
-        None if !how.is_empty() => {
-            Err(Status::bad_request("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
-        }
-        _ => Ok(()),
+    let path = Path::new("resourceVersionMatch");
+    let mut errors = ErrorList::new();
+    if options.initial_events.is_some() && how != "NotOlderThan" {
+        errors.push(Error::forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
     }
+    if !how.is_empty() {
+        if options.initial_events.is_none() {
+            errors.push(Error::forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        }
+        if how != "NotOlderThan" {
+            errors.push(Error::not_supported(&path, how, &["NotOlderThan"]));
+        }
+        if !call.params.continue_token.is_empty() {
+            errors.push(Error::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid_options(Verb::List, &errors)) }
 }
 
 impl Feed {

@@ -1,5 +1,7 @@
 //! Whole clusters, as their users see them: `gantry up`, images, kubectl, and nothing left behind.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure real time")]
+
 mod harness;
 mod host;
 mod images;
