@@ -98,13 +98,13 @@ fn request_of(stream: &Stream) -> Option<(String, u16, bool)> {
 pub(crate) async fn forward(data: Stream, error: Output, port: u16, target: &Target) {
     let Stream { input, output, .. } = data;
     let outcome = match dial(target.namespace.clone(), port, &target.tasks).await {
-        Ok(connection) => join(connection, input, &output).await,
+        Ok(connection) => join(connection, input, &output, &error).await,
         Err(why) => Err(Failure::Told(format!("failed to connect to localhost:{port} inside the pod: {why}"))),
     };
-    // A client that is gone hears nothing, which is no failure.
+    // A client that is gone hears nothing, which is no failure. One that gave up its bytes alone still waits for the error stream's end.
     let _ = match outcome {
-        Ok(()) => error.fin().await,
-        Err(Failure::Client) => Err(Gone),
+        Ok(()) => Ok(()),
+        Err(Failure::Client) => error.fin().await,
         Err(Failure::Told(why)) => {
             let message = format!("error forwarding port {port} to pod {}, uid {}: {why}", target.pod, target.uid);
             let told = error.data(message.into()).await.and(error.fin().await);
@@ -144,18 +144,21 @@ fn connect_within(namespace: Option<PathBuf>, port: u16) -> io::Result<std::net:
     Ok(stream)
 }
 
-/// Carries bytes both ways; either side may end its own direction first.
-async fn join(connection: TcpStream, input: mpsc::Receiver<Input>, output: &Output) -> Result<(), Failure> {
+/// Carries bytes both ways; either side may end its own direction first. Once the pod has, nothing that the client needs to know can go
+/// wrong any more: the error stream is ended here, for clients wait for that before they hang up.
+async fn join(connection: TcpStream, input: mpsc::Receiver<Input>, output: &Output, error: &Output) -> Result<(), Failure> {
     let (reader, writer) = connection.into_split();
     let mut up = std::pin::pin!(up(input, writer));
     let mut down = std::pin::pin!(down(reader, output));
     gantry_ports::select! {
         ended = &mut up => {
             ended?;
-            down.await
+            down.await?;
+            error.fin().await.map_err(|Gone| Failure::Client)
         }
         ended = &mut down => {
             ended?;
+            error.fin().await.map_err(|Gone| Failure::Client)?;
             up.await
         }
     }
