@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 const POD: &str = r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"terminationGracePeriodSeconds": 0,
     "containers": [{"name": "c", "image": "busybox:1", "stdin": true, "stdinOnce": true, "command": ["sh", "-c",
-    "nc -ll -p 9000 -s 127.0.0.1 -e md5sum & mkdir -p /tmp/d; echo started; while read line; do echo got $line; done; wait"]}]}}"#;
+    "nc -ll -p 9000 -e md5sum & mkdir -p /tmp/d; echo started; while read line; do echo got $line; done; wait"]}]}}"#;
 
 struct Cluster {
     dir: tempfile::TempDir,
@@ -145,7 +145,8 @@ fn copies(cluster: &Cluster, websocket: bool) {
 fn port_forward(cluster: &Cluster, websocket: bool) {
     let port = free_port();
     let ports = format!("{port}:9000");
-    let mut forwarding = Beside(cluster.command(websocket, &["port-forward", "pod/a", &ports]).spawn().expect("kubectl starts"));
+    let mut forwarding =
+        Beside(cluster.command(websocket, &["port-forward", "pod/a", &ports]).stderr(Stdio::inherit()).spawn().expect("kubectl starts"));
     let mut said = [0; 10];
     forwarding.0.stdout.as_mut().expect("piped").read_exact(&mut said).expect("it says that it forwards");
     let sent = noise(1 << 20);
