@@ -98,13 +98,13 @@ fn request_of(stream: &Stream) -> Option<(String, u16, bool)> {
 pub(crate) async fn forward(data: Stream, error: Output, port: u16, target: &Target) {
     let Stream { input, output, .. } = data;
     let outcome = match dial(target.namespace.clone(), port, &target.tasks).await {
-        Ok(connection) => join(connection, input, &output).await,
+        Ok(connection) => join(connection, input, &output, &error).await,
         Err(why) => Err(Failure::Told(format!("failed to connect to localhost:{port} inside the pod: {why}"))),
     };
-    // A client that is gone hears nothing, which is no failure.
+    // A client that is gone hears nothing, which is no failure. One that gave up its bytes alone still waits for the error stream's end.
     let _ = match outcome {
-        Ok(()) => error.fin().await,
-        Err(Failure::Client) => Err(Gone),
+        Ok(()) => Ok(()),
+        Err(Failure::Client) => error.fin().await,
         Err(Failure::Told(why)) => {
             let message = format!("error forwarding port {port} to pod {}, uid {}: {why}", target.pod, target.uid);
             let told = error.data(message.into()).await.and(error.fin().await);
@@ -144,18 +144,21 @@ fn connect_within(namespace: Option<PathBuf>, port: u16) -> io::Result<std::net:
     Ok(stream)
 }
 
-/// Carries bytes both ways; either side may end its own direction first.
-async fn join(connection: TcpStream, input: mpsc::Receiver<Input>, output: &Output) -> Result<(), Failure> {
+/// Carries bytes both ways; either side may end its own direction first. Once the pod has, nothing that the client needs to know can go
+/// wrong any more: the error stream is ended here, for clients wait for that before they hang up.
+async fn join(connection: TcpStream, input: mpsc::Receiver<Input>, output: &Output, error: &Output) -> Result<(), Failure> {
     let (reader, writer) = connection.into_split();
     let mut up = std::pin::pin!(up(input, writer));
     let mut down = std::pin::pin!(down(reader, output));
     gantry_ports::select! {
         ended = &mut up => {
             ended?;
-            down.await
+            down.await?;
+            error.fin().await.map_err(|Gone| Failure::Client)
         }
         ended = &mut down => {
             ended?;
+            error.fin().await.map_err(|Gone| Failure::Client)?;
             up.await
         }
     }
@@ -194,5 +197,74 @@ async fn down(mut reader: OwnedReadHalf, output: &Output) -> Result<(), Failure>
             Err(error) => return Err(Failure::Told(error.to_string())),
         };
         sent.map_err(|Gone| Failure::Client)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use gantry_stream::spdy::{Frame, Headers};
+    use tokio::runtime::Handle;
+
+    fn target() -> Target {
+        Target { namespace: None, pod: "a_default".into(), uid: "u".into(), tasks: Tasks::on(Handle::current()) }
+    }
+
+    fn stream(number: u32, headers: &[(&str, &str)], frames: &mpsc::Sender<Frame>) -> (Stream, mpsc::Sender<Input>) {
+        let (send, input) = mpsc::channel(8);
+        let output = Output { stream: number, frames: frames.clone() };
+        (Stream { headers: Headers::of(headers.iter().copied()), input, output }, send)
+    }
+
+    #[tokio::test]
+    async fn streams_say_which_request_they_belong_to() {
+        let (frames, _kept) = mpsc::channel(1);
+        let check = |number, headers: &[(&str, &str)]| request_of(&stream(number, headers, &frames).0);
+        assert_eq!(check(5, &[("streamType", "data"), ("port", "80"), ("requestID", "3")]), Some(("3".into(), 80, true)));
+        assert_eq!(check(5, &[("streamType", "error"), ("port", "80")]), Some(("5".into(), 80, false)));
+        assert_eq!(check(7, &[("streamType", "data"), ("port", "80")]), Some(("5".into(), 80, true)));
+        assert_eq!(check(7, &[("streamType", "data"), ("port", "0")]), None);
+        assert_eq!(check(7, &[("streamType", "other"), ("port", "80")]), None);
+        assert_eq!(check(7, &[("port", "80")]), None);
+    }
+
+    #[tokio::test]
+    async fn the_error_stream_ends_when_the_pod_has_said_all() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = target();
+        let (frames, mut sent) = mpsc::channel(8);
+        let (data, to_pod) = stream(3, &[], &frames);
+        let forwarding = forward(data, Output { stream: 1, frames }, port, &target);
+        let meanwhile = async {
+            let (mut pod, _) = listener.accept().await.unwrap();
+            pod.write_all(b"bye").await.unwrap();
+            pod.shutdown().await.unwrap();
+            let frame = |stream, fin, bytes| Some(Frame::Data { stream, fin, bytes: Bytes::from_static(bytes) });
+            assert_eq!(sent.recv().await, frame(3, false, b"bye"));
+            assert_eq!(sent.recv().await, frame(3, true, b""));
+            assert_eq!(sent.recv().await, frame(1, true, b""));
+            to_pod.send(Input::Data(Bytes::from_static(b"late"))).await.unwrap();
+            to_pod.send(Input::Fin).await.unwrap();
+            let mut heard = String::new();
+            pod.read_to_string(&mut heard).await.unwrap();
+            assert_eq!(heard, "late", "the client's own direction goes on");
+        };
+        tokio::join!(forwarding, meanwhile);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_nobody_listens_on_is_told() {
+        // Bound, never listening: it stays refused for as long as the socket lives.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let (frames, mut sent) = mpsc::channel(8);
+        let (data, _to_pod) = stream(3, &[], &frames);
+        forward(data, Output { stream: 1, frames }, port, &target()).await;
+        let Some(Frame::Data { stream: 1, fin: false, bytes }) = sent.recv().await else { panic!("something is told") };
+        let told = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(told.starts_with(&format!("error forwarding port {port} to pod a_default, uid u: ")) && told.contains("refused"), "{told}");
     }
 }
