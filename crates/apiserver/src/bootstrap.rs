@@ -75,7 +75,8 @@ impl Server {
     fn cluster_info(&self) -> Vec<(Resource, &'static str, Value)> {
         let config = self.config();
         let cidr = |(network, prefix): (std::net::Ipv4Addr, u8)| format!("{network}/{prefix}");
-        let data = json!({"clusterId": config.cluster_id, "serviceCidr": cidr(config.service_network), "podCidr": cidr(config.pod_network)});
+        let data =
+            json!({"clusterId": config.cluster_id, "serviceCidr": cidr(config.service_network), "podCidr": cidr(config.pod_network)});
         let name = json!({"name": CLUSTER_INFO});
         let group = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": name});
         let rules = json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CLUSTER_INFO], "verbs": ["get"]}]);
@@ -83,9 +84,13 @@ impl Server {
         vec![
             (CONFIG_MAPS, "kube-public", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": data})),
             (RBAC[2], "kube-public", json!({"apiVersion": version, "kind": "Role", "metadata": name, "rules": rules})),
-            (RBAC[3], "kube-public", json!({"apiVersion": version, "kind": "RoleBinding", "metadata": name,
+            (
+                RBAC[3],
+                "kube-public",
+                json!({"apiVersion": version, "kind": "RoleBinding", "metadata": name,
                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": CLUSTER_INFO},
-                "subjects": [group(BOOTSTRAPPERS), group("system:nodes")]})),
+                "subjects": [group(BOOTSTRAPPERS), group("system:nodes")]}),
+            ),
         ]
     }
 
@@ -127,7 +132,11 @@ fn node_bindings() -> Vec<(Resource, &'static str, Value)> {
     // Upstream leaves approving nodes' serving certificates to people; here the controller checks them against the node's own addresses.
     let approver = "gantry:serving-approver";
     let rules = json!([{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "resourceNames": ["kubernetes.io/kubelet-serving"], "verbs": ["approve"]}]);
-    all.push((RBAC[0], "", json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": approver}, "rules": rules})));
+    all.push((
+        RBAC[0],
+        "",
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": approver}, "rules": rules}),
+    ));
     let mut binding = bind(approver, approver, "");
     binding["subjects"] = json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "certificate-controller"}]);
     all.push((RBAC[1], "", binding));

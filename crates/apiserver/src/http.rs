@@ -211,6 +211,7 @@ fn has_verb(kind: &Kind, path: &ResourcePath, verb: Verb) -> bool {
     match kind.subresource(&path.subresource) {
         Some(subresource) => has(&subresource.verbs),
         // All namespaces together can be read, and that is all.
+        None if verb == Verb::Create && !path.name.is_empty() => false,
         None => has(&kind.verbs) && (verb == Verb::List || !kind.namespaced || !path.namespace.is_empty()),
     }
 }

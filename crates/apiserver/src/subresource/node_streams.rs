@@ -92,7 +92,11 @@ fn container(pod: &Value, query: &Query) -> Result<String, Status> {
     let pod_name = meta::name(pod);
     if !asked.is_empty() {
         let known = all.iter().any(|n| *n == asked);
-        return if known { Ok(asked.into()) } else { Err(Status::bad_request(format!("container {asked} is not valid for pod {pod_name}"))) };
+        return if known {
+            Ok(asked.into())
+        } else {
+            Err(Status::bad_request(format!("container {asked} is not valid for pod {pod_name}")))
+        };
     }
     if let Some(default) = meta::annotation(pod, "kubectl.kubernetes.io/default-container").filter(|d| apps.iter().any(|a| a == d)) {
         return Ok(default.into());

@@ -27,7 +27,8 @@ async fn a_watch_begins_where_it_is_told_to() {
         let mut all = world.admin().await.watch(&format!("{MAPS}?{query}"), JSON).await;
         assert_eq!((all.told().await, all.told().await), (told("ADDED", "a"), told("ADDED", "b")), "{query}");
     }
-    let mut old = world.admin().await.watch(&format!("/api/v1/watch/namespaces/default/configmaps/b?resourceVersion={}", version(&a)), JSON).await;
+    let mut old =
+        world.admin().await.watch(&format!("/api/v1/watch/namespaces/default/configmaps/b?resourceVersion={}", version(&a)), JSON).await;
     assert_eq!(old.told().await, told("ADDED", "b"));
     // A watch of a name is no watch unless the path says so: it reads the object.
     assert_eq!(admin.get(&format!("{MAPS}/a?watch=true")).await.expect(200)["metadata"]["name"], "a");
