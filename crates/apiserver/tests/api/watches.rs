@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use gantry_apiserver::User;
+use gantry_client::{Api, Params, Watch, WatchEvent};
+use gantry_object::Resource;
+
 use crate::world::*;
 
 const JSON: &str = "application/json";
@@ -122,4 +126,16 @@ async fn a_watch_from_long_ago_is_told_to_list_again() {
         }
     }
     panic!("history is never given up");
+}
+
+#[tokio::test]
+async fn in_process_a_watch_without_a_revision_begins_now() {
+    let world = World::new().await;
+    let maps = Resource::namespaced("", "v1", "configmaps", "ConfigMap");
+    world.create(maps, "default", config_map("a", &[])).await;
+    let watch = Watch { resource: maps, namespace: "default".into(), params: Params::default(), from: None, initial_events: false };
+    let mut events = world.server.client(User::admin()).watch(watch).await.unwrap();
+    world.create(maps, "default", config_map("b", &[])).await;
+    let Some(WatchEvent::Added(first)) = events.next().await else { panic!("nothing is told") };
+    assert_eq!(first.decode::<Value>().unwrap()["metadata"]["name"], "b");
 }
