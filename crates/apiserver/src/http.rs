@@ -211,6 +211,9 @@ fn has_verb(kind: &Kind, path: &ResourcePath, verb: Verb) -> bool {
     match kind.subresource(&path.subresource) {
         Some(subresource) => has(&subresource.verbs),
         // All namespaces together can be read, and that is all.
+        // Objects are created in their collection, and changed under their name.
+        None if !path.name.is_empty() && verb == Verb::Create => false,
+        None if path.name.is_empty() && matches!(verb, Verb::Update | Verb::Patch(_)) => false,
         None => has(&kind.verbs) && (verb == Verb::List || !kind.namespaced || !path.namespace.is_empty()),
     }
 }

@@ -66,13 +66,13 @@ impl Api for LocalClient {
         Box::pin(async move {
             let mut call = self.call_of(&watch.resource, gantry_client::Verb::List, ObjectName::new(&watch.namespace, ""))?;
             call.params = watch.params;
-            // A watch from a revision says nothing of initial events, as over HTTPS.
-            call.params.resource_version_match = if watch.initial_events { "NotOlderThan" } else { "" }.into();
+            // No version means "now" here unless the initial events are asked for, so both are said.
+            call.params.resource_version_match = "NotOlderThan".into();
             if let Some(from) = watch.from {
                 call.params.resource_version = from.to_string();
             }
             self.server.authorizer().check(self.server.store(), &self.user, &Attributes::of(&call, "watch"))?;
-            let initial_events = watch.initial_events.then_some(true);
+            let initial_events = Some(watch.initial_events);
             let mut feed = self.server.start_watch(call, WatchOptions { bookmarks: true, initial_events }).await?;
             let (send, events) = mpsc::channel(BUFFER);
             self.server.tasks().spawn(async move {

@@ -43,7 +43,8 @@ pub(super) fn check(review: &Review<'_>, object: &Value) -> Result<(), Status> {
     let mut lines: Vec<String> = lacking.iter().map(describe).collect();
     lines.sort();
     let (user, groups) = (&call.user.name, call.user.groups.iter().map(|g| format!("{g:?}")).collect::<Vec<_>>().join(" "));
-    let why = format!("user {user:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{}", lines.join("\n"));
+    let why =
+        format!("user {user:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{}", lines.join("\n"));
     Err(review.forbidden(name, &why))
 }
 

@@ -39,7 +39,9 @@ impl Attributes {
         let required_name = || gantry_object::fields::FieldSelector::parse(&call.params.field_selector).ok();
         let name = match call.object.name.as_str() {
             // Reading a collection down to the one object of a name is reading that object.
-            "" if matches!(verb, "list" | "watch") => required_name().and_then(|s| s.required_value("metadata.name").map(str::to_owned)).unwrap_or_default(),
+            "" if matches!(verb, "list" | "watch") => {
+                required_name().and_then(|s| s.required_value("metadata.name").map(str::to_owned)).unwrap_or_default()
+            }
             name => name.to_owned(),
         };
         Self {

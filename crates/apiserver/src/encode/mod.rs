@@ -72,9 +72,7 @@ impl Server {
                 };
                 answer(accept, created, body)
             }
-            Answer::Transient { value, created } => {
-                answer(accept, created, self.shaped(call, accept, &value))
-            }
+            Answer::Transient { value, created } => answer(accept, created, self.shaped(call, accept, &value)),
             Answer::List(collection) => answer(accept, false, self.encode_list(call, accept, &collection)),
         };
         for warning in answered.warnings {

@@ -58,10 +58,13 @@ impl Server {
     async fn store_new(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
         let _claim = self.services().claim(self, call, &mut object, &Value::Null)?;
         admission::validate(review, &object)?;
+        let key = call.key_of(meta::namespace(&object), meta::name(&object));
         if call.is_dry_run() {
+            if self.store().staged(&key).is_some() {
+                return Err(Status::already_exists(&call.resource(), meta::name(&object)));
+            }
             return Ok(Answer::Transient { value: object, created: true });
         }
-        let key = call.key_of(meta::namespace(&object), meta::name(&object));
         let name = meta::name(&object).to_owned();
         let expires = self.expiry(call);
         let mut encoded = self.encode(call, object);

@@ -35,7 +35,8 @@ impl Server {
             (None, true, _) => DeleteOptions::default(),
             (_, false, Media::Json) => {
                 let value: Value = serde_json::from_slice(&call.body).map_err(|e| malformed(e.to_string()))?;
-                if let Some(policy) = value["propagationPolicy"].as_str().filter(|p| !matches!(*p, "Orphan" | "Background" | "Foreground")) {
+                if let Some(policy) = value["propagationPolicy"].as_str().filter(|p| !matches!(*p, "Orphan" | "Background" | "Foreground"))
+                {
                     return Err(unknown_propagation(policy));
                 }
                 serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?
@@ -49,7 +50,8 @@ impl Server {
         };
         if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
             let path = Path::new("propagationPolicy");
-            let error = Error::invalid(&path, json!(options.propagation_policy), "orphanDependents and deletionPropagation cannot be both set");
+            let error =
+                Error::invalid(&path, json!(options.propagation_policy), "orphanDependents and deletionPropagation cannot be both set");
             return Err(invalid_options(Verb::Delete, &vec![error]));
         }
         if options.dry_run.iter().any(|v| v != "All") {

@@ -42,7 +42,11 @@ impl Continue {
         let malformed = || Status::bad_request("continue key is not valid: the continue token is malformed");
         let bytes = B64.decode(text).map_err(|_| malformed())?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
-        if token.v == "meta.k8s.io/v1" && (token.rv > 0 || token.rv == -1) && !token.start.is_empty() { Ok(token) } else { Err(malformed()) }
+        if token.v == "meta.k8s.io/v1" && (token.rv > 0 || token.rv == -1) && !token.start.is_empty() {
+            Ok(token)
+        } else {
+            Err(malformed())
+        }
     }
 }
 

@@ -131,12 +131,14 @@ async fn a_bootstrap_token_counts_while_its_secret_says_so() {
 async fn nobody_in_particular_sees_health_and_version_and_no_more() {
     let world = World::new().await;
     let mut nobody = world.http(Who::Nobody).await;
-    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping"] {
+    for path in ["/healthz", "/livez", "/readyz"] {
         let reply = nobody.get(path).await;
         assert_eq!((reply.code, &reply.body[..]), (200, &b"ok"[..]), "{path}");
     }
     let verbose = nobody.get("/readyz?verbose").await;
     assert!(verbose.body.ends_with(b"readyz check passed\n") && verbose.body.starts_with(b"[+]ping ok\n"));
+    nobody.get("/readyz/ping").await.refused(403, "Forbidden", "");
+    assert_eq!(&world.admin().await.get("/readyz/ping").await.body[..], b"ok");
     nobody.get("/version").await.expect(200);
     let why = "User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
     nobody.get("/api/v1/pods").await.refused(403, "Forbidden", why);
@@ -161,7 +163,8 @@ async fn impersonation_takes_permission_for_every_part() {
         ("impersonate-extra-Acme.com%2Fproject", "x"),
     ];
     let info = admin.send("POST", reviews, &headers, who.clone()).await.expect(201)["status"]["userInfo"].clone();
-    let expected = json!({"username": "ann", "uid": "u-1", "groups": ["dev", "system:authenticated"], "extra": {"acme.com/project": ["x"]}});
+    let expected =
+        json!({"username": "ann", "uid": "u-1", "groups": ["dev", "system:authenticated"], "extra": {"acme.com/project": ["x"]}});
     assert_eq!(info, expected);
     let account = [json_type, ("impersonate-user", "system:serviceaccount:a:b")];
     let groups = admin.send("POST", reviews, &account, who.clone()).await.expect(201)["status"]["userInfo"]["groups"].clone();
@@ -169,7 +172,11 @@ async fn impersonation_takes_permission_for_every_part() {
     let mut ann = world.http(Who::Certificate("ann", "dev")).await;
     for (name, value, why) in [
         ("impersonate-user", "bob", "User \"ann\" cannot impersonate resource \"users\""),
-        ("impersonate-user", "system:serviceaccount:a:b", "cannot impersonate resource \"serviceaccounts\" in API group \"\" in the namespace \"a\""),
+        (
+            "impersonate-user",
+            "system:serviceaccount:a:b",
+            "cannot impersonate resource \"serviceaccounts\" in API group \"\" in the namespace \"a\"",
+        ),
     ] {
         ann.send("GET", "/api", &[(name, value)], "").await.refused(403, "Forbidden", why);
     }
@@ -217,7 +224,8 @@ async fn nobody_grants_what_they_do_not_hold() {
     ann.post(BINDINGS, &binding("b", "ClusterRole", "view", "ann")).await.refused(403, "Forbidden", "not currently held");
     ann.post(BINDINGS, &binding("c", "Role", "none", "ann")).await.refused(404, "NotFound", "\"none\" not found");
     let mut admin = world.admin().await;
-    let bind = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]}]);
+    let bind =
+        json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": ["view"], "verbs": ["bind"]}]);
     admin.post(ROLES, &role("binder", bind)).await.expect(201);
     admin.post(BINDINGS, &binding("binder", "Role", "binder", "ann")).await.expect(201);
     ann.post(BINDINGS, &binding("b", "ClusterRole", "view", "ann")).await.expect(201);
@@ -234,7 +242,10 @@ async fn cluster_roles_that_gather_others_are_for_those_who_may_everything() {
     let mut admin = world.admin().await;
     let rules = json!([{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["create"]}]);
     let version = "rbac.authorization.k8s.io/v1";
-    admin.post(CLUSTER_ROLES, &json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": rules})).await.expect(201);
+    admin
+        .post(CLUSTER_ROLES, &json!({"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": rules}))
+        .await
+        .expect(201);
     let mut bound = binding("r", "ClusterRole", "r", "ann");
     bound["kind"] = json!("ClusterRoleBinding");
     admin.post(CLUSTER_BINDINGS, &bound).await.expect(201);

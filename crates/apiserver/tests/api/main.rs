@@ -4,9 +4,9 @@
 mod world;
 
 mod components;
-mod identities;
 mod deletes;
 mod formats;
+mod identities;
 mod lists;
 mod refusals;
 mod watches;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use gantry_apiserver::User;
+use gantry_client::{Api, Params, Watch, WatchEvent};
+use gantry_object::Resource;
+
 use crate::world::*;
 
 const JSON: &str = "application/json";
@@ -27,7 +31,8 @@ async fn a_watch_begins_where_it_is_told_to() {
         let mut all = world.admin().await.watch(&format!("{MAPS}?{query}"), JSON).await;
         assert_eq!((all.told().await, all.told().await), (told("ADDED", "a"), told("ADDED", "b")), "{query}");
     }
-    let mut old = world.admin().await.watch(&format!("/api/v1/watch/namespaces/default/configmaps/b?resourceVersion={}", version(&a)), JSON).await;
+    let mut old =
+        world.admin().await.watch(&format!("/api/v1/watch/namespaces/default/configmaps/b?resourceVersion={}", version(&a)), JSON).await;
     assert_eq!(old.told().await, told("ADDED", "b"));
     // A watch of a name is no watch unless the path says so: it reads the object.
     assert_eq!(admin.get(&format!("{MAPS}/a?watch=true")).await.expect(200)["metadata"]["name"], "a");
@@ -121,4 +126,16 @@ async fn a_watch_from_long_ago_is_told_to_list_again() {
         }
     }
     panic!("history is never given up");
+}
+
+#[tokio::test]
+async fn in_process_a_watch_without_a_revision_begins_now() {
+    let world = World::new().await;
+    let maps = Resource::namespaced("", "v1", "configmaps", "ConfigMap");
+    world.create(maps, "default", config_map("a", &[])).await;
+    let watch = Watch { resource: maps, namespace: "default".into(), params: Params::default(), from: None, initial_events: false };
+    let mut events = world.server.client(User::admin()).watch(watch).await.unwrap();
+    world.create(maps, "default", config_map("b", &[])).await;
+    let Some(WatchEvent::Added(first)) = events.next().await else { panic!("nothing is told") };
+    assert_eq!(first.decode::<Value>().unwrap()["metadata"]["name"], "b");
 }

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
 use bytes::Bytes;
 use gantry_apiserver::{Config, Parts, Server, User};
 use gantry_client::{Api, Request};
@@ -14,7 +13,7 @@ use gantry_object::{Resource, Timestamp};
 use gantry_pki::{Authority, Profile, TokenKey};
 use gantry_ports::disk::SimDisk;
 use gantry_ports::{Clock, SeededRandom, SimulatedClock, Tasks};
-use gantry_store::{Store, log};
+use gantry_store::log;
 use gantry_transport::{Handler, Peer};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
@@ -28,7 +27,6 @@ const AUTHORIZATION: &str = "authorization";
 /// One cluster's control plane, without components.
 pub(crate) struct World {
     pub(crate) server: Server,
-    pub(crate) store: Store,
     pub(crate) clock: SimulatedClock,
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) tasks: Tasks,
@@ -66,7 +64,7 @@ impl World {
                 authority: authority.certificate_pem().into(),
             },
             registry: Registry::builtin(),
-            store: store.clone(),
+            store,
             token_key: TokenKey::generate().unwrap().0,
             clock: Arc::new(clock.clone()),
             random: random.clone(),
@@ -74,7 +72,7 @@ impl World {
             nodes: None,
         });
         server.bootstrap().await.unwrap();
-        let world = Self { server, store, clock, random, tasks, authority, _log: log };
+        let world = Self { server, clock, random, tasks, authority, _log: log };
         world.create(SERVICE_ACCOUNTS, "default", json!({"metadata": {"name": "default"}})).await;
         world
     }
@@ -316,10 +314,6 @@ pub(crate) fn deployment(name: &str, replicas: i64) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": replicas,
         "selector": {"matchLabels": {"app": name}}, "template": {"metadata": {"labels": {"app": name}},
         "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
-}
-
-pub(crate) fn base64(text: &str) -> String {
-    base64::engine::general_purpose::STANDARD.encode(text)
 }
 
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
