@@ -2,6 +2,8 @@
 //!
 //! Needs root, kubectl and busybox; the cluster is the test's own and goes with it.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure real time")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
