@@ -1,7 +1,5 @@
 //! Whole clusters, as their users see them: `gantry up`, images, kubectl, and nothing left behind.
 
-#![allow(clippy::disallowed_methods, reason = "tests measure real time")]
-
 mod harness;
 mod host;
 mod images;
