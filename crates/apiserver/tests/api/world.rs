@@ -13,7 +13,7 @@ use gantry_object::{Resource, Timestamp};
 use gantry_pki::{Authority, Profile, TokenKey};
 use gantry_ports::disk::SimDisk;
 use gantry_ports::{Clock, SeededRandom, SimulatedClock, Tasks};
-use gantry_store::log;
+use gantry_store::{Limits, log};
 use gantry_transport::{Handler, Peer};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
@@ -50,7 +50,9 @@ impl World {
         let clock = SimulatedClock::at(Timestamp::from_seconds(1_700_000_000));
         let random = Arc::new(SeededRandom::new(7));
         let tasks = Tasks::on(tokio::runtime::Handle::current());
-        let options = log::Options { inline: true, ..log::Options::default() };
+        // Little history, so that tests can outlive it.
+        let limits = Limits { ring_events: 200, ..Limits::default() };
+        let options = log::Options { inline: true, limits, ..log::Options::default() };
         let (store, log) = log::open(Arc::new(SimDisk::new()), options).unwrap();
         let authority = Arc::new(Authority::generate("test", clock.now(), &*random).unwrap());
         let server = Server::new(Parts {
