@@ -66,6 +66,12 @@ pub(super) fn next_attempt(pod: &Pod, observed: &Observed, name: &str) -> u32 {
     }
 }
 
+/// Whether a container ran when the API last heard of it, and the runtime knows nothing of it: its node was taken down, or its shim was lost.
+pub(super) fn is_lost(pod: &Pod, observed: &Observed, name: &str) -> bool {
+    let ran = api_status(pod, name).and_then(|s| s.state.as_ref()).is_some_and(|s| s.running.is_some());
+    ran && observed.newest(name).is_none()
+}
+
 /// What the API last heard of a container.
 pub(super) fn api_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a k8s_openapi::api::core::v1::ContainerStatus> {
     let status = pod.status.as_ref()?;
@@ -115,6 +121,9 @@ pub(super) fn init_progress(pod: &Pod, observed: &Observed) -> InitProgress {
             }
             _ => false,
         };
+        if policy == RestartPolicy::Never && is_lost(pod, observed, &container.name) {
+            return InitProgress::Failed(i);
+        }
         if !done {
             return InitProgress::At(i);
         }

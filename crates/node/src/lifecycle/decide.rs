@@ -6,7 +6,7 @@ use gantry_containers::{ContainerId, ContainerState};
 use gantry_object::{Timestamp, Value};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::containers::{InitProgress, RestartPolicy, app_containers, init_containers, init_progress, is_sidecar, next_attempt};
+use super::containers::{InitProgress, RestartPolicy, app_containers, init_containers, init_progress, is_lost, is_sidecar, next_attempt};
 use super::observed::{Observed, Sandbox, Volumes};
 use super::status;
 
@@ -164,6 +164,8 @@ impl Decider<'_> {
             return;
         }
         match observed.newest(name) {
+            // It has ended, though nobody saw how: a pod that restarts nothing has failed.
+            None if policy == RestartPolicy::Never && is_lost(self.pod, observed, name) => {}
             None => self.start(name),
             Some(newest) => match newest.state {
                 // Made by an agent that ended before it started it: away with it, and again.

@@ -34,6 +34,11 @@ fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     }
     let ends: Vec<Option<&ContainerStatus>> = app_containers(pod).iter().map(|c| observed.newest(&c.name)).collect();
     let ended = |c: &Option<&ContainerStatus>| c.is_some_and(|c| c.state == ContainerState::Exited && !policy.restarts(c));
+    // What was lost has ended too, and a pod that restarts nothing has failed by it.
+    if policy == RestartPolicy::Never && app_containers(pod).iter().any(|c| is_lost(pod, observed, &c.name)) {
+        let others = app_containers(pod).iter().all(|c| is_lost(pod, observed, &c.name) || ended(&observed.newest(&c.name)));
+        return if others { "Failed" } else { "Running" };
+    }
     let deleted = pod.metadata.deletion_timestamp.is_some();
     let stopped = |c: &Option<&ContainerStatus>| c.is_some_and(|c| c.state == ContainerState::Exited);
     let all_ended = !ends.is_empty() && (ends.iter().all(ended) || deleted && ends.iter().all(stopped));
@@ -102,13 +107,9 @@ fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str,
     });
     let attempts = observed.containers.get(name).map(Vec::as_slice).unwrap_or_default();
     let before = if state.get("waiting").is_some() { attempts.last() } else { attempts.iter().rev().nth(1) };
-    let lost = newest.is_none().then(|| told.filter(|t| t.state.as_ref().is_some_and(|s| s.running.is_some()))).flatten();
     let last_state = match before.filter(|c| c.state == ContainerState::Exited) {
         Some(ended) => terminated(ended),
-        None if lost.is_some() => {
-            json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": null, "startedAt": null,
-            "message": "The container could not be located when the pod was looked at again"}})
-        }
+        None if is_lost(pod, observed, name) && phase != "Failed" => lost_state(),
         None => told.and_then(|t| t.last_state.as_ref()).map_or(json!({}), |s| json!(s)),
     };
     let ready = if init && !is_sidecar(container) { newest.is_some_and(succeeded) } else { is_ready(container, observed) };
@@ -128,6 +129,12 @@ fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str,
         status["containerID"] = json!(id);
     }
     status
+}
+
+/// How a container ended that nobody saw end.
+fn lost_state() -> Value {
+    let message = "The container could not be located when the pod was looked at again";
+    json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message, "startedAt": null, "finishedAt": null}})
 }
 
 fn running(status: &ContainerStatus) -> Option<Value> {

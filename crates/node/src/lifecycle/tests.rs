@@ -198,3 +198,16 @@ fn a_lost_sandbox_is_made_anew_and_counts_as_a_restart() {
     pod.status = serde_json::from_value(status).expect("a status");
     assert_eq!(short(&pod, &observed(&[]), T0), "[start c#3] Pending");
 }
+
+#[test]
+fn a_lost_container_of_a_pod_that_restarts_nothing_has_failed() {
+    let mut pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}));
+    let status = json!({"phase": "Running", "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+        "containerID": "gantry://u_c-0", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]});
+    pod.status = serde_json::from_value(status).expect("a status");
+    assert_eq!(short(&pod, &Observed::default(), T0), "[] Failed");
+    let plan = decide(&pod, &Observed::default(), &NodeFacts::default(), T0);
+    assert_eq!(plan.status["containerStatuses"][0]["state"]["terminated"]["exitCode"], 137);
+    pod.spec.as_mut().expect("a spec").restart_policy = Some("Always".into());
+    assert_eq!(short(&pod, &observed(&[]), T0), "[start c#1] Pending");
+}
