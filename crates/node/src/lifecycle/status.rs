@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::json;
 
 use super::containers::{
-    InitProgress, RestartPolicy, api_status, app_containers, has_started, init_containers, init_progress, is_ready, is_sidecar,
+    InitProgress, RestartPolicy, api_status, app_containers, has_started, init_containers, init_progress, is_lost, is_ready, is_sidecar,
     restart_count, succeeded,
 };
 use super::decide::NodeFacts;
