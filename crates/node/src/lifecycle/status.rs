@@ -100,6 +100,9 @@ fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str,
         _ => None,
     };
     let state = state.or_else(|| newest.filter(|c| c.state == ContainerState::Exited).map(terminated)).unwrap_or_else(|| {
+        if phase == "Failed" && is_lost(pod, observed, name) {
+            return lost_state();
+        }
         // What the runtime has forgotten but the API knows to have ended stays so.
         let ended =
             told.and_then(|t| t.state.as_ref()).and_then(|s| s.terminated.as_ref()).filter(|_| matches!(phase, "Succeeded" | "Failed"));
