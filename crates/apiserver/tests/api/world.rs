@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
+    pub(crate) disk: SimDisk,
     _log: log::LogStore,
 }
 
@@ -53,7 +54,8 @@ impl World {
         // Little history, so that tests can outlive it.
         let limits = Limits { ring_events: 200, ..Limits::default() };
         let options = log::Options { inline: true, limits, ..log::Options::default() };
-        let (store, log) = log::open(Arc::new(SimDisk::new()), options).unwrap();
+        let disk = SimDisk::new();
+        let (store, log) = log::open(Arc::new(disk.clone()), options).unwrap();
         let authority = Arc::new(Authority::generate("test", clock.now(), &*random).unwrap());
         let server = Server::new(Parts {
             config: Config {
@@ -74,7 +76,7 @@ impl World {
             nodes: None,
         });
         server.bootstrap().await.unwrap();
-        let world = Self { server, clock, random, tasks, authority, _log: log };
+        let world = Self { server, clock, random, tasks, authority, disk, _log: log };
         world.create(SERVICE_ACCOUNTS, "default", json!({"metadata": {"name": "default"}})).await;
         world
     }

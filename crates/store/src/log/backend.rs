@@ -363,11 +363,6 @@ impl LogStore {
         self.core().closed = true;
         self.0.wake.notify_all();
     }
-
-    /// Why the store is read-only, if it is.
-    pub fn broken(&self) -> Option<Arc<io::Error>> {
-        self.core().broken.clone()
-    }
 }
 
 impl Backend for LogStore {
@@ -411,5 +406,9 @@ impl Backend for LogStore {
             }
             count
         })
+    }
+
+    fn failure(&self) -> Option<Arc<io::Error>> {
+        self.core().broken.clone()
     }
 }

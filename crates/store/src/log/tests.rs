@@ -181,7 +181,7 @@ fn a_full_disk_fails_commits_until_there_is_room() {
         }
     };
     assert!(matches!(&error, CommitError::Flush(e) if e.kind() == std::io::ErrorKind::StorageFull), "{error:?}");
-    assert!(log.broken().is_none());
+    assert!(store.failure().is_none());
     let key = Key::new("pods", "a", "late");
     assert_eq!(store.staged(&key), None);
     disk.set_capacity(None);
@@ -211,7 +211,7 @@ fn a_failed_flush_fails_all_that_was_staged_and_makes_the_store_read_only() {
     assert!(matches!(now(third), Some(Err(CommitError::Flush(_)))));
     assert_eq!(store.staged(&key("1")).unwrap().revision, first);
     assert!(matches!(now(store.commit(Txn::create(key("2"), object("2")))), Some(Err(CommitError::ReadOnly(_)))));
-    assert!(log.broken().is_some());
+    assert!(store.failure().is_some());
 }
 
 #[test]
