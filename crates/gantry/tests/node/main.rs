@@ -8,4 +8,5 @@ mod nginx;
 mod nodes;
 mod services;
 mod survival;
+mod typed;
 mod volumes;
