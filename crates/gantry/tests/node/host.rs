@@ -49,13 +49,6 @@ impl Marks {
         Self { id, dir: cluster.dir.path().to_owned(), processes, namespaces }
     }
 
-    /// What both know, for a cluster whose pods come and go.
-    pub(crate) fn and(mut self, other: Self) -> Self {
-        self.processes.extend(other.processes);
-        self.namespaces.extend(other.namespaces);
-        self
-    }
-
     /// Processes that work for the cluster, by their arguments.
     fn workers(&self) -> Vec<String> {
         let dir = self.dir.to_string_lossy().into_owned();
