@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::checkpoint::{self, Expiries, Image};
 use super::frame::FrameBuilder;
 use super::record::{self, Record};
-use super::recover::{Recovered, covered, recover};
-use super::segment::{AppendError, Appender, number_in, segment_name};
+use super::recover::{self, Names, Recovered, covered};
+use super::salvage::{self, GivenUp};
+use super::segment::{AppendError, Appender, segment_name};
 use crate::store::{Backend, BoxFuture, Limits, Store};
 use crate::{Action, Change, CommitError, Key, OpenError, Precondition, State, Txn};
 
@@ -34,6 +35,9 @@ pub struct Options {
     pub salt: u64,
     /// Each commit flushes before it returns, without threads: for the simulator.
     pub inline: bool,
+    /// Opens a damaged log with what is sound before the damage, instead of refusing. What comes after is lost, and put aside; revisions
+    /// go on above all that were ever given.
+    pub salvage: bool,
     /// How much history is kept in memory.
     pub limits: Limits,
 }
@@ -41,7 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let limits = Limits::default();
-        Self { segment_size: 16 << 20, checkpoint_after: 64 << 20, batch_size: 4 << 20, salt: 0, inline: false, limits }
+        Self { segment_size: 16 << 20, checkpoint_after: 64 << 20, batch_size: 4 << 20, salt: 0, inline: false, salvage: false, limits }
     }
 }
 
@@ -97,10 +101,17 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Store, LogStore), 
         io::ErrorKind::WouldBlock => OpenError::InUse,
         _ => OpenError::Io { act: "locking", file: "the store's directory".into(), source },
     })?;
-    let found = recover(&disk)?;
+    let names = Names::read(&disk)?;
+    let mut found = recover::read(&disk, &names)?;
+    let given_up = if options.salvage { salvage::give_up(&disk, &names, &mut found, options.segment_size)? } else { None };
+    let mut found = recover::recover(&disk, &names, found)?;
     let state = Arc::new(State::new(options.limits.clone()));
-    let appender = Appender::new(disk.clone(), found.salt.unwrap_or(options.salt), options.segment_size, found.next);
-    let core = Core::load(found, &state);
+    let (salt, open) = (found.salt.unwrap_or(options.salt), found.open.take());
+    let mut core = Core::load(found, &state);
+    if let Some(given_up) = given_up {
+        core.go_on_after(&given_up, &disk, &state)?;
+    }
+    let appender = Appender::new(disk.clone(), salt, options.segment_size, core.sequence + 1, open);
     let log = LogStore(Arc::new(Shared {
         core: Mutex::new(core),
         wake: Condvar::new(),
@@ -138,6 +149,19 @@ impl Core {
         }
         core.next = Revision(state.durable_revision().0 + 1);
         core
+    }
+
+    /// Makes what was salvaged the whole store, durably, before the damaged files are put aside.
+    fn go_on_after(&mut self, given_up: &GivenUp, disk: &Arc<dyn Disk>, state: &State) -> Result<(), OpenError> {
+        state.load([], given_up.revision);
+        self.next = Revision(given_up.revision.0 + 1);
+        self.sequence = given_up.sequence;
+        self.checkpointed = given_up.sequence;
+        self.log_bytes = 0;
+        let image = Image { sequence: self.sequence, snapshot: state.snapshot(), expiries: self.expiries.clone() };
+        let file = checkpoint::name(self.sequence);
+        self.checkpoint_bytes = checkpoint::write(disk, &image).map_err(|source| OpenError::Io { act: "writing", file, source })?;
+        given_up.files.iter().try_for_each(|file| recover::put_aside(disk, file).map(drop))
     }
 
     fn note_expiry(&mut self, record: &Record) {
@@ -341,8 +365,10 @@ impl LogStore {
         core.log_bytes -= log_bytes;
         core.checkpoint_bytes = bytes;
         drop(core);
-        let segments: Vec<u64> = self.0.disk.list()?.iter().filter_map(|n| number_in(n, "log-")).collect();
-        for first in covered(&segments, image.sequence) {
+        // The log since the oldest checkpoint stays, and all of it while there is but one.
+        let names = Names::read(&self.0.disk).map_err(io::Error::other)?;
+        let oldest = if names.checkpoints.len() > 1 { names.checkpoints.last().copied() } else { None };
+        for first in covered(&names.segments, oldest.unwrap_or(0)) {
             self.0.disk.remove(&segment_name(first))?;
         }
         Ok(())
