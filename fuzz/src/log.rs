@@ -9,12 +9,12 @@ use futures_util::FutureExt;
 use gantry_object::{Encoded, Revision};
 use gantry_ports::disk::{Disk, SimDisk};
 use gantry_store::log::{Options, open};
-use gantry_store::{Key, Limits, Store, Txn};
+use gantry_store::{Key, Store, Txn};
 
 const SEGMENT: u64 = 2048;
 
 fn options() -> Options {
-    Options { segment_size: SEGMENT, checkpoint_after: 4096, batch_size: 512, salt: 7, inline: true, limits: Limits::default() }
+    Options { segment_size: SEGMENT, checkpoint_after: 4096, batch_size: 512, salt: 7, inline: true, ..Options::default() }
 }
 
 fn contents(store: &Store) -> BTreeMap<String, (u64, bytes::Bytes)> {
