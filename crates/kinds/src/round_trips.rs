@@ -97,7 +97,8 @@ fn every_table_agrees_with_upstreams_recordings() {
 fn every_served_kind_has_a_recording() {
     let Some(root) = recordings() else { return };
     let registry = crate::Registry::builtin();
-    for kind in registry.kinds() {
+    // Recordings are kept for kubernetes/api alone; custom resource definitions come from another repository.
+    for kind in registry.kinds().iter().filter(|k| k.group != "apiextensions.k8s.io") {
         let group = if kind.group.is_empty() { "core" } else { &kind.group };
         let stem = format!("{group}.{}.{}", kind.version, kind.kind);
         assert_eq!(check(registry.schema(), &root.join("v1.36.0"), &stem, false), Ok(true), "{stem}");

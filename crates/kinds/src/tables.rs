@@ -10,6 +10,7 @@ macro_rules! table {
 pub(crate) const SERVED: &[(&str, &str)] = &[
     table!("meta_v1"),
     table!("core_v1"),
+    table!("apiextensions_v1"),
     table!("apps_v1"),
     table!("authentication_v1"),
     table!("authorization_v1"),

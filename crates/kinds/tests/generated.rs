@@ -2,7 +2,7 @@
 
 use gantry_kinds::Registry;
 use gantry_object::{Map, Timestamp, Value};
-use gantry_schema::{Field, Node, Schema, TypeId};
+use gantry_schema::{Field, Node, Schema, Short, TypeId};
 use proptest::prelude::*;
 use proptest::test_runner::TestRng;
 use serde_json::json;
@@ -43,6 +43,13 @@ fn value(schema: &Schema, ty: TypeId, depth: u32, rng: &mut TestRng) -> Value {
         Node::IntOrString => [json!(8080), json!("http"), json!(0), json!("25%")][pick(rng, 4) as usize].clone(),
         Node::Raw | Node::FieldsV1 => json!({"f:a": {".": {}}, "n": pick(rng, 9)}),
         Node::Any => one_of(rng, &["x", "y"]),
+        Node::Json => [json!({"a": [1, "b"]}), json!("x"), json!(7), json!([])][pick(rng, 4) as usize].clone(),
+        Node::Either(short, item) => match (short, pick(rng, 2)) {
+            (_, 0) if depth > 0 => value(schema, *item, depth - 1, rng),
+            (Short::Bool, n) => (n == 1).into(),
+            (Short::Strings, _) => json!(["a", "b"]),
+            (Short::Array, _) => Value::Array(vec![json!({"type": "string"})]),
+        },
         Node::List(item) | Node::Wrapped(item) => (0..pick(rng, 3)).map(|_| value(schema, *item, depth, rng)).collect(),
         Node::Map(item) => {
             let members: Map = (0..pick(rng, 3)).map(|i| (format!("k{i}"), value(schema, *item, depth, rng))).collect();

@@ -6,7 +6,7 @@ use gantry_object::{Quantity, Timestamp, Value};
 
 use crate::Decoded;
 use crate::go;
-use crate::model::{Node, Schema, Struct, TypeId};
+use crate::model::{Node, Schema, Short, Struct, TypeId};
 
 /// A body that cannot be decoded; its Display is the message upstream's clients see.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +57,12 @@ impl Schema {
             Node::Raw => "runtime.RawExtension".into(),
             Node::FieldsV1 => "v1.FieldsV1".into(),
             Node::Any => "interface {}".into(),
+            Node::Json => "v1.JSON".into(),
+            Node::Either(short, _) => match short {
+                Short::Array => "v1.JSONSchemaPropsOrArray".into(),
+                Short::Bool => "v1.JSONSchemaPropsOrBool".into(),
+                Short::Strings => "v1.JSONSchemaPropsOrStringArray".into(),
+            },
             Node::List(item) | Node::Wrapped(item) => format!("[]{}", self.go_name(*item)),
             Node::Map(item) => format!("map[string]{}", self.go_name(*item)),
             Node::Struct(s) => s.go.clone(),
@@ -109,6 +115,18 @@ impl<'s> Walk<'s> {
                 }
                 Ok(())
             }
+            (Node::Either(_, item), Value::Object(_)) => self.fit(*item, value),
+            (Node::Either(Short::Array, item), Value::Array(items)) => {
+                let here = self.path.len();
+                for (i, v) in items.iter_mut().enumerate() {
+                    self.path.push_str(&format!("[{i}]"));
+                    self.fit_item(*item, v)?;
+                    self.path.truncate(here);
+                }
+                Ok(())
+            }
+            (Node::Either(Short::Bool, _), Value::Bool(_)) => Ok(()),
+            (Node::Either(Short::Strings, _), Value::Array(items)) if items.iter().all(Value::is_string) => Ok(()),
             _ => self.fit_scalar(ty, value),
         }
     }
@@ -161,7 +179,9 @@ impl<'s> Walk<'s> {
 
     fn fit_scalar(&mut self, ty: TypeId, value: &mut Value) -> Result<(), DecodeError> {
         let fits = match (self.schema.node(ty), &mut *value) {
-            (Node::Bool, Value::Bool(_)) | (Node::String(_), Value::String(_)) | (Node::Any | Node::Raw | Node::FieldsV1, _) => true,
+            (Node::Bool, Value::Bool(_))
+            | (Node::String(_), Value::String(_))
+            | (Node::Any | Node::Json | Node::Raw | Node::FieldsV1, _) => true,
             (Node::Double, Value::Number(_)) => true,
             (Node::Int64, Value::Number(n)) => n.is_i64(),
             (Node::Int32, Value::Number(n)) => n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),

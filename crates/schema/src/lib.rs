@@ -16,13 +16,14 @@ mod parse;
 mod patch;
 mod protobuf;
 mod strategic;
+pub mod structural;
 mod validate;
 mod yaml;
 
 pub use conform::DecodeError;
 pub use decode::Decoded;
 pub use envelope::{Envelope, PROTOBUF_MAGIC};
-pub use model::{Field, ListKind, Node, Schema, Struct, TypeId};
+pub use model::{Field, ListKind, Node, Schema, Short, Struct, TypeId};
 pub use parse::TableError;
 pub use patch::{PatchError, json_patch, merge_patch};
 pub use yaml::to_yaml;

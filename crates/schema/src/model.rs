@@ -47,6 +47,10 @@ pub enum Node {
     FieldsV1,
     /// Any JSON value, with no protobuf form.
     Any,
+    /// Any JSON value, as bytes of JSON in a message of its own.
+    Json,
+    /// A struct, or what stands for it in short.
+    Either(Short, TypeId),
     /// A list.
     List(TypeId),
     /// A list that protobuf wraps in a message of its own.
@@ -55,6 +59,17 @@ pub enum Node {
     Map(TypeId),
     /// A struct.
     Struct(Struct),
+}
+
+/// What may stand in place of a struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Short {
+    /// A list of such structs.
+    Array,
+    /// true or false.
+    Bool,
+    /// A list of texts.
+    Strings,
 }
 
 /// A text type with a name.

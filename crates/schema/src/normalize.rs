@@ -3,7 +3,7 @@
 use gantry_object::{Map, Quantity, Timestamp, Value};
 
 use crate::go;
-use crate::model::{Field, Node, Schema, Struct, TypeId};
+use crate::model::{Field, Node, Schema, Short, Struct, TypeId};
 
 impl Schema {
     /// Gives a conforming tree the presence, quantities and times upstream's JSON encoder would write, so that equal objects have equal bytes.
@@ -13,6 +13,8 @@ impl Schema {
             (Node::Wrapped(_), Value::Array(items)) if items.is_empty() => *value = Value::Null,
             (Node::List(item) | Node::Wrapped(item), Value::Array(items)) => items.iter_mut().for_each(|v| self.normalize(*item, v)),
             (Node::Map(item), Value::Object(members)) => members.values_mut().for_each(|v| self.normalize(*item, v)),
+            (Node::Either(_, item), Value::Object(_)) => self.normalize(*item, value),
+            (Node::Either(Short::Array, item), Value::Array(items)) => items.iter_mut().for_each(|v| self.normalize(*item, v)),
             (Node::Quantity, Value::String(text)) => {
                 if let Ok(quantity) = text.parse::<Quantity>() {
                     *text = quantity.to_string();
@@ -101,6 +103,8 @@ impl Schema {
                 | Node::IntOrString
                 | Node::Raw
                 | Node::FieldsV1
+                | Node::Json
+                | Node::Either(..)
         )
     }
 
@@ -124,8 +128,8 @@ impl Schema {
             Node::String(_) => "".into(),
             Node::Quantity => "0".into(),
             Node::Duration => "0s".into(),
-            Node::Bytes | Node::Time | Node::MicroTime | Node::Raw | Node::FieldsV1 | Node::Any => Value::Null,
-            Node::List(_) | Node::Wrapped(_) | Node::Map(_) => Value::Null,
+            Node::Bytes | Node::Time | Node::MicroTime | Node::Raw | Node::FieldsV1 | Node::Any | Node::Json => Value::Null,
+            Node::List(_) | Node::Wrapped(_) | Node::Map(_) | Node::Either(..) => Value::Null,
             Node::Struct(s) => {
                 let mut members = Map::new();
                 self.normalize_struct(s, &mut members);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_object::{GroupVersionKind, Map, Value};
 use serde_json::json;
 
-use crate::model::{Field, ListKind, Node, Schema, Struct, TypeId};
+use crate::model::{Field, ListKind, Node, Schema, Short, Struct, TypeId};
 
 /// Which OpenAPI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ impl Version {
     }
 }
 
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 impl Schema {
@@ -125,6 +126,15 @@ impl Walk<'_> {
             Node::String(_) => json!({"type": "string"}),
             Node::Bytes => json!({"type": "string", "format": "byte"}),
             Node::Any => json!({}),
+            Node::Json => self.untyped("JSON"),
+            Node::Either(short, item) => {
+                self.todo.push(*item);
+                match short {
+                    Short::Array => self.untyped("JSONSchemaPropsOrArray"),
+                    Short::Bool => self.untyped("JSONSchemaPropsOrBool"),
+                    Short::Strings => self.untyped("JSONSchemaPropsOrStringArray"),
+                }
+            }
             Node::List(item) | Node::Wrapped(item) => json!({"type": "array", "items": self.of(*item)}),
             Node::Map(item) => json!({"type": "object", "additionalProperties": self.of(*item)}),
             Node::Struct(s) => {
@@ -137,6 +147,13 @@ impl Walk<'_> {
                 self.refer(&name)
             }
         }
+    }
+
+    /// A type of the custom resource definitions that may hold anything.
+    fn untyped(&mut self, name: &str) -> Value {
+        let name = format!("{EXTENSIONS}.{name}");
+        self.out.entry(name.clone()).or_insert_with(|| json!({}));
+        self.refer(&name)
     }
 
     fn refer(&self, name: &str) -> Value {

@@ -3,7 +3,7 @@
 //! A table is lines of words. `table`, `package` (OpenAPI name prefix) and `version` (group and version) head it. `string NAME` and
 //! `enum NAME VALUE…` name text types. `struct NAME`, with `kind` when it carries apiVersion and kind, is followed by its members: JSON name, protobuf
 //! number (0: none), type, flags; the name `+` inlines the members of another struct. Types are words: `*T`, `[]T`, `map[]T`, `<T>` (a list that
-//! protobuf wraps), a scalar, a type of the table, or `table.Type`.
+//! protobuf wraps), `or-array:T`, `or-bool:T`, `or-strings:T` (a struct or a short form of it), a scalar, a type of the table, or `table.Type`.
 //!
 //! Flags: `o` and `z` leave empty and zero values out; `d` is a published default, `dc` one filled in silently; `merge`, `replace`, `retainKeys` steer
 //! strategic merge, `list`, `map`, `struct` server-side apply; `gate` names feature gates that are open, `off` such that are closed; `req` stands in
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use gantry_object::{GroupVersion, GroupVersionKind, Value};
 
-use crate::model::{Field, Form, Limit, ListKind, Named, Node, Part, Schema, Struct, TypeId, Wire};
+use crate::model::{Field, Form, Limit, ListKind, Named, Node, Part, Schema, Short, Struct, TypeId, Wire};
 
 /// A table that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +29,7 @@ pub struct TableError {
 
 type Scalar = (&'static str, fn() -> Node);
 
-const SCALARS: [Scalar; 15] = [
+const SCALARS: [Scalar; 16] = [
     ("bool", || Node::Bool),
     ("int32", || Node::Int32),
     ("int64", || Node::Int64),
@@ -44,6 +44,7 @@ const SCALARS: [Scalar; 15] = [
     ("RawExtension", || Node::Raw),
     ("FieldsV1", || Node::FieldsV1),
     ("any", || Node::Any),
+    ("JSON", || Node::Json),
     ("byte", || Node::Int32),
 ];
 
@@ -150,6 +151,9 @@ impl<'a> Parser<'a> {
         let node = match shape {
             'l' => Node::List(item),
             'w' => Node::Wrapped(item),
+            'a' => Node::Either(Short::Array, item),
+            'b' => Node::Either(Short::Bool, item),
+            's' => Node::Either(Short::Strings, item),
             _ => Node::Map(item),
         };
         let ty = self.push(node);
@@ -242,6 +246,12 @@ impl<'a> Parser<'a> {
         if let Some(item) = word.strip_prefix('<').and_then(|w| w.strip_suffix('>')) {
             let item = self.type_of(item)?;
             return Ok(self.composite('w', item));
+        }
+        if let Some((short, item)) = word.split_once(':') {
+            let shape = ['a', 'b', 's'].into_iter().zip(["or-array", "or-bool", "or-strings"]).find(|(_, name)| *name == short);
+            let (shape, _) = shape.ok_or_else(|| self.problem(format!("unknown type {word:?}")))?;
+            let item = self.type_of(item)?;
+            return Ok(self.composite(shape, item));
         }
         let found = self.own.get(word).or_else(|| self.schema.names.get(word));
         found.copied().ok_or_else(|| self.problem(format!("unknown type {word:?}")))

@@ -43,6 +43,7 @@ pub(super) fn of(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
         "ControllerRevision" => vec![name, controller(object), number(object, "/revision").into(), created],
         "Role" | "ClusterRole" => vec![name, text(object, "/metadata/creationTimestamp").into()],
         "RoleBinding" | "ClusterRoleBinding" => binding(object, name, created),
+        "CustomResourceDefinition" => vec![name, text(object, "/metadata/creationTimestamp").into()],
         "CertificateSigningRequest" => signing_request(object, name, created),
         _ => vec![name, created],
     }

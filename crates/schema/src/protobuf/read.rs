@@ -6,7 +6,7 @@ use gantry_object::{Map, Quantity, Timestamp, Value};
 
 use crate::conform::DecodeError;
 use crate::go;
-use crate::model::{Field, Node, Part, Schema, Struct, TypeId};
+use crate::model::{Field, Node, Part, Schema, Short, Struct, TypeId};
 use crate::protobuf::Layout;
 
 /// How deep messages may be nested.
@@ -200,7 +200,7 @@ impl Schema {
             Node::MicroTime => read_time(raw.bytes()?, true)?,
             Node::Duration => go::format_duration(read_numbers(raw.bytes()?)?.0 as i64).into(),
             Node::IntOrString => read_int_or_string(raw.bytes()?)?,
-            Node::Raw | Node::FieldsV1 => read_raw(raw.bytes()?)?,
+            Node::Raw | Node::FieldsV1 | Node::Json => read_raw(raw.bytes()?)?,
             Node::Wrapped(item) => {
                 let mut items = Vec::new();
                 let mut reader = Reader(raw.bytes()?);
@@ -211,9 +211,39 @@ impl Schema {
                 }
                 Value::Array(items)
             }
+            Node::Either(short, item) => self.read_either(*short, *item, raw.bytes()?, depth + 1)?,
             Node::Any | Node::List(_) | Node::Map(_) => return Err(broken("a value with no protobuf form")),
         };
         Ok(())
+    }
+}
+
+impl Schema {
+    /// A struct or its short form: the first member holds the one, the second the other; of a bool it is the other way round.
+    fn read_either(&self, short: Short, item: TypeId, bytes: &[u8], depth: u32) -> Result<Value, DecodeError> {
+        if depth > MOST_DEPTH {
+            return Err(broken("message nested too deep"));
+        }
+        let (mut whole, mut list, mut allows) = (Value::Null, Vec::new(), false);
+        let mut reader = Reader(bytes);
+        while let Some((number, raw)) = reader.next()? {
+            match (short, number) {
+                (Short::Bool, 1) => allows = raw.number()? != 0,
+                (Short::Bool, 2) | (_, 1) => self.read_value(item, raw, &mut whole, depth)?,
+                (Short::Strings, 2) => list.push(raw.text()?.into()),
+                (Short::Array, 2) => {
+                    let mut one = Value::Null;
+                    self.read_value(item, raw, &mut one, depth)?;
+                    list.push(one);
+                }
+                _ => {}
+            }
+        }
+        Ok(match short {
+            _ if !whole.is_null() => whole,
+            Short::Bool => allows.into(),
+            Short::Array | Short::Strings => list.into(),
+        })
     }
 }
 

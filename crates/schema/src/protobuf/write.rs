@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use gantry_object::{Map, Timestamp, Value};
 
 use crate::go;
-use crate::model::{Field, Node, Part, Schema, Struct, TypeId};
+use crate::model::{Field, Node, Part, Schema, Short, Struct, TypeId};
 use crate::protobuf::Layout;
 
 /// Bytes written back to front.
@@ -129,7 +129,7 @@ impl Schema {
                 out.number(2, value.as_i64().unwrap_or_default());
                 out.number(1, i64::from(value.is_string()));
             }),
-            Node::Raw | Node::FieldsV1 => out.message(number, |out| {
+            Node::Raw | Node::FieldsV1 | Node::Json => out.message(number, |out| {
                 if !value.is_null() {
                     out.bytes(1, value.to_string().as_bytes());
                 }
@@ -140,8 +140,27 @@ impl Schema {
                 }
             }),
             Node::Struct(s) => out.message(number, |out| self.write_struct(s, value.as_object().unwrap_or(&Map::new()), out)),
+            Node::Either(short, item) => out.message(number, |out| self.write_either(*short, *item, value, out)),
             // Lists of lists, maps of maps and untyped values have no protobuf form, and no table gives them a number.
             Node::Any | Node::List(_) | Node::Map(_) => {}
+        }
+    }
+}
+
+impl Schema {
+    fn write_either(&self, short: Short, item: TypeId, value: &Value, out: &mut Reversed) {
+        match (short, value) {
+            (Short::Bool, Value::Object(_)) => {
+                self.write_value(2, item, value, out);
+                // A schema says that there may be such members.
+                out.number(1, 1);
+            }
+            (Short::Bool, _) => out.number(1, i64::from(value.as_bool().unwrap_or_default())),
+            (_, Value::Object(_)) => self.write_value(1, item, value, out),
+            (Short::Array, _) => value.as_array().into_iter().flatten().rev().for_each(|v| self.write_value(2, item, v, out)),
+            (Short::Strings, _) => {
+                value.as_array().into_iter().flatten().rev().for_each(|v| out.bytes(2, v.as_str().unwrap_or_default().as_bytes()));
+            }
         }
     }
 }
