@@ -9,6 +9,9 @@ use crate::tree;
 impl Kind {
     /// Fills in the table's defaults and the kind's own, and normalizes.
     pub fn apply_defaults(&self, object: &mut Value) {
+        if let Some(custom) = &self.custom {
+            return custom.structural().apply_defaults(object);
+        }
         self.schema.apply_defaults(self.ty, object);
         (self.rules.defaults)(object);
         // Structs made by the kind's own defaults have members with defaults of their own.
@@ -18,7 +21,7 @@ impl Kind {
 
     /// Makes a decoded, defaulted object ready to be created: status reset, generation 1, phases, secrets' stringData.
     pub fn prepare_create(&self, object: &mut Value) {
-        if self.rules.resets_status {
+        if self.rules.resets_status || self.custom.is_some() && self.subresource("status").is_some() {
             tree::remove(object, "status");
         }
         let first = self.rules.generation != Generation::Never;
@@ -29,6 +32,9 @@ impl Kind {
             metadata.insert("generation".into(), 1.into());
         }
         (self.rules.create)(object);
+        if self.custom.is_some() {
+            return;
+        }
         self.schema.drop_disabled(self.ty, object);
         self.schema.apply_defaults(self.ty, object);
         self.schema.normalize(self.ty, object);
@@ -48,8 +54,12 @@ impl Kind {
             Some(_) => {}
         }
         (self.rules.update)(new, old, subresource);
-        self.schema.drop_disabled(self.ty, new);
-        self.schema.normalize(self.ty, new);
+        if self.custom.is_none() {
+            self.schema.drop_disabled(self.ty, new);
+            self.schema.normalize(self.ty, new);
+        } else if subresource == Some("status") {
+            keep_metadata(new, old);
+        }
         self.follow_generation(new, old);
     }
 
@@ -60,6 +70,11 @@ impl Kind {
             Generation::Never => false,
             Generation::Spec => changed("spec"),
             Generation::SpecOrAnnotations => changed("spec") || meta_changed("annotations"),
+            Generation::Content => {
+                let apart = self.subresource("status").is_some();
+                let members = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
+                members.filter(|m| *m != "metadata" && !(apart && *m == "status")).any(|m| changed(m))
+            }
             Generation::AllButMeta => {
                 let members = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
                 members.filter(|m| *m != "metadata").any(|m| changed(m)) || meta_changed("labels")
@@ -103,7 +118,24 @@ impl Kind {
 
     /// Whether an update must name the version it replaces.
     pub fn needs_version_on_update(&self) -> bool {
-        self.group == "coordination.k8s.io" && self.plural == "leases"
+        self.group == "coordination.k8s.io" && self.plural == "leases" || self.custom.is_some() || self.kind == "CustomResourceDefinition"
+    }
+
+    /// What else becomes of an object that begins to be deleted.
+    pub fn begin_deletion(&self, object: &mut Value, now: Timestamp) {
+        if self.kind == "CustomResourceDefinition" && self.custom.is_none() {
+            rules::definition::begin_deletion(object, now);
+        }
+    }
+
+    /// What a writer is warned of: formats nobody checks.
+    pub fn warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        if self.kind != "CustomResourceDefinition" || self.custom.is_some() {
+            return Vec::new();
+        }
+        let before = rules::definition::unknown_formats(old);
+        let found = rules::definition::unknown_formats(new);
+        found.iter().filter(|f| !before.contains(f)).map(|f| format!("unrecognized format {f:?}")).collect()
     }
 
     /// Whether a delete answers with the object that is gone, not with a Status.
@@ -117,6 +149,13 @@ impl Kind {
             return None;
         }
         let text = |pointer: &str| tree::text(object, pointer).to_owned();
+        if self.custom.is_some() {
+            return Some(match tree::at(object, &format!("/{}", label.replace('.', "/"))) {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+        }
         Some(match (self.kind.as_str(), label) {
             ("Pod", "spec.host") => text("/spec/nodeName"),
             ("Pod", "status.podIPs") => {
@@ -142,6 +181,9 @@ impl Kind {
 
     /// From the form it is stored in to this kind's form. Only Events of events.k8s.io differ.
     pub fn from_storage(&self, mut object: Value) -> Value {
+        if let Some(custom) = &self.custom {
+            return custom.read(self, object);
+        }
         if self.is_converted() {
             rules::events_from_core(&mut object);
             self.schema.normalize(self.ty, &mut object);
@@ -151,6 +193,10 @@ impl Kind {
 
     /// From this kind's form to the form it is stored in.
     pub fn to_storage(&self, mut object: Value) -> Value {
+        if let (Some(_), Some(storage)) = (&self.custom, &self.storage) {
+            tree::set(&mut object, "apiVersion", storage.group_version().to_string());
+            return object;
+        }
         if self.is_converted() {
             rules::core_from_events(&mut object);
             if let Some(ty) = self.storage.as_ref().and_then(|gvk| self.schema.kind(gvk)) {
@@ -162,6 +208,10 @@ impl Kind {
 
     /// Whether its objects are stored in another kind's form.
     pub fn is_converted(&self) -> bool {
+        // Definitions change, and with them what is shown of objects stored before.
+        if self.custom.is_some() {
+            return true;
+        }
         let own = GroupVersionKind::new(&self.group, &self.version, &self.kind);
         self.storage.as_ref().is_some_and(|storage| *storage != own)
     }
@@ -180,6 +230,15 @@ fn carry_over_metadata(new: &mut Value, old: &Value) {
         if !before[member].is_null() && (member == "deletionTimestamp" || metadata.get(member).is_none_or(Value::is_null)) {
             tree::copy_member(metadata, before, member);
         }
+    }
+}
+
+/// Takes the metadata from the old object, but for the version that was named.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let version = new["metadata"].get("resourceVersion").cloned();
+    tree::copy_member(new, old, "metadata");
+    if let Some(version) = version {
+        meta::metadata_mut(new).insert("resourceVersion".into(), version);
     }
 }
 

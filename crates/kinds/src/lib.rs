@@ -10,6 +10,7 @@
 
 mod behaviour;
 mod bootstrap;
+mod custom;
 mod openapi;
 mod registry;
 #[cfg(test)]
@@ -21,5 +22,7 @@ mod tree;
 mod validate;
 
 pub use bootstrap::bootstrap_rbac;
+pub use custom::{JsonPath, Lookout, custom_kinds, precedence};
 pub use registry::{Column, Kind, Registry, Subresource};
+pub use rules::definition::{CLEANUP as CLEANUP_FINALIZER, approval, is_established, is_protected, set_condition};
 pub use table::{IncludeObject, partial_metadata};

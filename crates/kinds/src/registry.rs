@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gantry_object::{GroupVersion, GroupVersionKind, Value};
 use gantry_schema::{DecodeError, Decoded, Schema, TypeId};
 
+use crate::custom::Custom;
 use crate::rules::{self, Rules};
 use crate::tables;
 
@@ -68,6 +69,7 @@ pub struct Kind {
     pub ty: TypeId,
     pub(crate) schema: Arc<Schema>,
     pub(crate) rules: &'static Rules,
+    pub(crate) custom: Option<Arc<Custom>>,
 }
 
 impl fmt::Debug for Kind {
@@ -102,6 +104,9 @@ impl Kind {
     /// # Errors
     /// When the body is not JSON or a value has the wrong type.
     pub fn decode_json(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        if let Some(custom) = &self.custom {
+            return custom.structural().decode_json(&self.schema, bytes);
+        }
         self.schema.decode_json(self.ty, bytes)
     }
 
@@ -110,11 +115,28 @@ impl Kind {
     /// # Errors
     /// When the body is not YAML or a value has the wrong type.
     pub fn decode_yaml(&self, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        if let Some(custom) = &self.custom {
+            return custom.structural().decode_yaml(&self.schema, bytes);
+        }
         self.schema.decode_yaml(self.ty, bytes)
+    }
+
+    /// Takes a tree that came from elsewhere, a patched object for example: unknown fields pruned and reported.
+    ///
+    /// # Errors
+    /// When a value has the wrong type.
+    pub fn conform(&self, object: Value) -> Result<Decoded, DecodeError> {
+        match &self.custom {
+            Some(custom) => custom.structural().conform(&self.schema, object),
+            None => self.schema.conform(self.ty, object),
+        }
     }
 
     /// Gives a tree the presence upstream's encoder would write.
     pub fn normalize(&self, object: &mut Value) {
+        if self.custom.is_some() {
+            return;
+        }
         self.schema.normalize(self.ty, object);
     }
 }
@@ -145,6 +167,11 @@ impl Registry {
     /// The schema behind them.
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// The schema behind them, shared.
+    pub(crate) fn shared_schema(&self) -> Arc<Schema> {
+        self.schema.clone()
     }
 
     /// The kind of a resource path.
@@ -213,6 +240,7 @@ fn parse_kind(line: &str, schema: &Arc<Schema>) -> Option<Kind> {
         ty,
         schema: schema.clone(),
         rules,
+        custom: None,
     };
     for word in words {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));

@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod config;
+pub(crate) mod definition;
 mod event;
 mod label_keys;
 mod pod;
@@ -47,7 +48,12 @@ pub(crate) enum Generation {
     SpecOrAnnotations,
     /// Changes of anything but the metadata, labels counted.
     AllButMeta,
+    /// Changes of anything but the metadata and, where it is written apart, the status.
+    Content,
 }
+
+/// The rules of custom resources, whose definitions say the rest.
+pub(crate) static CUSTOM: Rules = Rules { generation: Generation::Content, ..PLAIN };
 
 /// The rules of a kind that has none of its own.
 pub(crate) const PLAIN: Rules = Rules {
@@ -84,6 +90,7 @@ static RULES: &[(&str, Rules)] = &[
     ("SubjectAccessReview", review::SUBJECT_ACCESS),
     ("SelfSubjectAccessReview", review::SELF_SUBJECT_ACCESS),
     ("LocalSubjectAccessReview", review::LOCAL_SUBJECT_ACCESS),
+    ("CustomResourceDefinition", definition::DEFINITION),
     ("CertificateSigningRequest", certificates::SIGNING_REQUEST),
 ];
 

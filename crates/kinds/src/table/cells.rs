@@ -13,7 +13,7 @@ use crate::tree::{at, entries, items, text};
 const MOST_SHOWN: usize = 3;
 
 /// A point in time as an age.
-pub(super) fn age(time: &str, now: Timestamp) -> String {
+pub(crate) fn age(time: &str, now: Timestamp) -> String {
     Timestamp::parse(time).map_or_else(|| "<unknown>".into(), |t| human_duration(now.since(t)))
 }
 

@@ -1,12 +1,12 @@
 //! Tables: what `kubectl get` shows.
 
-mod cells;
+pub(crate) mod cells;
 mod pod;
 
 use gantry_object::{Timestamp, Value, meta};
 use serde_json::json;
 
-use crate::registry::Kind;
+use crate::registry::{Column, Kind};
 
 /// How much of each object a table's rows carry along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +35,23 @@ impl Kind {
     /// The columns of its tables, as a Table carries them.
     pub fn column_definitions(&self) -> Vec<Value> {
         let columns = self.columns.iter();
-        columns.map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": "", "priority": c.priority})).collect()
+        let description = |i: usize| self.custom.as_ref().map_or(String::new(), |c| c.column_description(i));
+        let with = |(i, c): (usize, &Column)| json!({"name": c.name, "type": c.kind, "format": c.format, "description": description(i), "priority": c.priority});
+        columns.enumerate().map(with).collect()
     }
 
     /// One cell for each column. Ages are counted up to `now`.
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        cells::of(&self.kind, object, now)
+        match &self.custom {
+            Some(custom) => custom.cells(self, object, now),
+            None => cells::of(&self.kind, object, now),
+        }
     }
 
     /// One row of a table. `object` is whole, apiVersion, kind and resourceVersion included.
     pub fn table_row(&self, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
         let mut row = json!({"cells": self.cells(object, now)});
-        if let Some(condition) = (self.kind == "Pod").then(|| pod::row_condition(object)).flatten() {
+        if let Some(condition) = (self.kind == "Pod" && self.custom.is_none()).then(|| pod::row_condition(object)).flatten() {
             row["conditions"] = json!([condition]);
         }
         row["object"] = match include {

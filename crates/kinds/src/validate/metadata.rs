@@ -18,8 +18,15 @@ impl Kind {
         if self.stored() {
             metadata(self, object, &mut errors);
         }
+        if let Some(custom) = &self.custom {
+            errors.extend(custom.validate(object, None));
+            return errors;
+        }
         errors.extend(self.schema.validate(self.ty, object, &Path::default()));
         (self.rules.validate)(object, &mut errors);
+        if self.kind == "CustomResourceDefinition" {
+            crate::rules::definition::validate_new(object, &mut errors);
+        }
         errors
     }
 
@@ -31,6 +38,10 @@ impl Kind {
             return errors;
         }
         metadata(self, new, &mut errors);
+        if let Some(custom) = &self.custom {
+            errors.extend(custom.validate(new, Some(old)));
+            return errors;
+        }
         if subresource != Some("status") {
             errors.extend(self.schema.validate(self.ty, new, &Path::default()));
             (self.rules.validate)(new, &mut errors);

@@ -1,7 +1,7 @@
 //! Validation of objects against their schema, in the words of upstream's validator. What a change leaves as it was is not held against it.
 
+use gantry_object::Value;
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::{Value, status::CauseReason};
 
 use super::{Additional, Checks, JsonType, Structural, format};
 use crate::model::ListKind;
@@ -39,12 +39,13 @@ impl Structural {
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> ErrorList {
         let mut found = Findings::default();
         self.check(new, old, "", &mut found);
-        self.check_lists(new, &Path::default(), &mut found.errors);
+        let mut before = ErrorList::new();
         if let Some(old) = old {
-            // Doublets that were there before are left alone.
-            let mut before = ErrorList::new();
             self.check_lists(old, &Path::default(), &mut before);
-            found.errors.retain(|e| e.reason != CauseReason::FieldValueDuplicate || !before.contains(e));
+        }
+        // Lists that were wrong before are left alone.
+        if before.is_empty() {
+            self.check_lists(new, &Path::default(), &mut found.errors);
         }
         found.errors
     }
