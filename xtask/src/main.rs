@@ -1,6 +1,8 @@
-//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
+//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`,
+//! `cargo xtask bench`.
 
 mod arrows;
+mod bench;
 mod release;
 mod sizes;
 
@@ -13,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
+  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
   sim ARGS          the simulator: --from S --seeds N
   sizes             sizes of files and functions of production code";
 
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }
+        ["bench", ..] => bench::bench(&words[1..]),
         ["sizes"] => sizes::report(),
         _ => Err(USAGE.into()),
     };
