@@ -165,7 +165,7 @@ impl Server {
     /// Does one request, whichever way it came: the pipeline.
     pub(crate) async fn perform(&self, call: Call) -> Result<Answered, Status> {
         self.authorize_call(&call, call.verb_name())?;
-        self.dispatch(call).await
+        self.dispatch(&call).await
     }
 
     /// Refuses what the caller may not do.
