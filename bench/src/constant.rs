@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_pki::{Authority, Profile};
+use gantry_pki::{Authority, Issued, Profile};
 use gantry_ports::{BoxFuture, Clock, RealClock, RealRandom, RealSockets, Sockets, Tasks};
 use gantry_transport::{Handler, Peer, Request, Response, ServerTls, ServingCertificate, full, serve};
 use http_body_util::BodyExt;
@@ -39,18 +39,24 @@ impl Handler for Constant {
     }
 }
 
-/// Serves until standard input ends; says its port and its authority on standard output.
-pub(crate) async fn serve_until_told(tasks: &Tasks) -> Result<()> {
+/// A certificate for a server on this host, and the authority (PEM) that it is to be trusted by.
+pub(crate) fn issue() -> Result<(String, Issued)> {
     let (clock, random) = (RealClock::new(), RealRandom::new().map_err(failed("random numbers"))?);
     let authority = Authority::generate("bench", clock.now(), &random).map_err(failed("an authority"))?;
-    let profile = Profile { common_name: "constant".into(), dns_names: vec!["localhost".into()], server: true, ..Profile::default() };
+    let profile = Profile { common_name: "bench".into(), dns_names: vec!["localhost".into()], server: true, ..Profile::default() };
     let issued = authority.issue(&profile, Duration::from_secs(86400), clock.now(), &random).map_err(failed("a certificate"))?;
+    Ok((authority.certificate_pem().to_owned(), issued))
+}
+
+/// Serves until standard input ends; says its port and its authority on standard output.
+pub(crate) async fn serve_until_told(tasks: &Tasks) -> Result<()> {
+    let (authority, issued) = issue()?;
     let certificate = ServingCertificate::new(&issued).map_err(failed("a certificate"))?;
-    let tls = ServerTls::new(certificate, authority.certificate_pem()).map_err(failed("TLS"))?;
+    let tls = ServerTls::new(certificate, &authority).map_err(failed("TLS"))?;
     let listener = RealSockets.bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.map_err(failed("listening"))?;
     let address = listener.local_addr().map_err(failed("listening"))?;
     serve(listener, tls, tasks, Arc::new(Constant::default()));
-    println!("{}", serde_json::json!({"address": address, "authority": authority.certificate_pem()}));
+    println!("{}", serde_json::json!({"address": address, "authority": authority}));
     let wait = || std::io::stdin().lock().read_line(&mut String::new());
     tasks.blocking(wait).await.map(drop).map_err(failed("waiting"))
 }

@@ -11,15 +11,17 @@ use gantry_ports::{BoxFuture, Clock, join_all};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::figures::Samples;
 use crate::load::Load;
-use crate::{Bench, Result, cluster, failed, machine};
+use crate::{Bench, Result, cluster, constant, failed, machine};
+
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running etcd, ended when dropped.
 pub(crate) struct Etcd {
@@ -38,7 +40,13 @@ impl Etcd {
         let (directory, port, peers) = (bench.directory()?, cluster::free_port()?, cluster::free_port()?);
         let (clients, peers) = (format!("https://127.0.0.1:{port}"), format!("http://127.0.0.1:{peers}"));
         let mut command = Command::new("etcd");
-        command.args(["--auto-tls", "--log-level", "error", "--name", "bench"]).arg("--data-dir").arg(directory.path().join("data"));
+        command.args(["--log-level", "error", "--name", "bench"]).arg("--data-dir").arg(directory.path().join("data"));
+        let (authority, issued) = constant::issue()?;
+        for (option, text) in [("--cert-file", &issued.certificate_pem), ("--key-file", &issued.key_pem)] {
+            let path = directory.path().join(&option[2..]);
+            std::fs::write(&path, text).map_err(failed(path.display()))?;
+            command.arg(option).arg(path);
+        }
         command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
         command.args([
             "--listen-peer-urls",
@@ -53,21 +61,19 @@ impl Etcd {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             spawned => spawned.map_err(failed("starting etcd"))?,
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-        let builder = builder.map_err(failed("TLS"))?.dangerous();
-        let mut tls = builder.with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth();
+        let mut tls = (*cluster::client_tls(&authority, None)?).clone();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let etcd = Self { child, port, tls: Arc::new(tls), _directory: directory };
         let begun = bench.clock.monotonic();
         loop {
-            if let Ok(mut client) = etcd.connect(bench).await
-                && client.put(b"ready", b"ready").await.is_ok()
-            {
-                return Ok(Some(etcd));
-            }
-            if bench.clock.monotonic() - begun > Duration::from_secs(30) {
-                return Err("etcd does not answer".into());
+            let answered = match etcd.connect(bench).await {
+                Ok(mut client) => client.put(b"ready", b"ready").await,
+                Err(why) => Err(why),
+            };
+            match answered {
+                Ok(()) => return Ok(Some(etcd)),
+                Err(why) if bench.clock.monotonic() - begun > PATIENCE => return Err(format!("etcd does not answer: {why}")),
+                Err(_) => {}
             }
             bench.clock.sleep(Duration::from_millis(20)).await;
         }
@@ -166,45 +172,6 @@ impl EtcdClient {
             Some(status) if status == "0" => Ok(()),
             status => Err(format!("etcd answered {status:?}")),
         }
-    }
-}
-
-/// Takes any certificate: etcd signs its own at every start.
-#[derive(Debug)]
-struct Anyone(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

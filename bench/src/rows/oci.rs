@@ -1,7 +1,10 @@
 //! One container beside crun and runc on the same root file system: create, start, wait, delete.
 
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,10 +53,55 @@ fn make_bundle(runtime: &str, bundle: &Path) -> Result<()> {
     std::fs::write(&spec, config.to_string()).map_err(failed(spec.display()))
 }
 
+/// A mount namespace without the second hierarchy of cgroups that some hosts show beside the first: crun refuses to run where it sees
+/// both. Ended when dropped.
+struct PlainCgroups(Child, OwnedFd);
+
+const UNIFIED: &str = "/sys/fs/cgroup/unified";
+
+impl PlainCgroups {
+    /// One, if this host needs it.
+    fn where_needed() -> Result<Option<Self>> {
+        if !Path::new(UNIFIED).exists() {
+            return Ok(None);
+        }
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &format!("umount {UNIFIED} && echo && exec sleep infinity")]).stdout(Stdio::piped());
+        let mut child = command.stdin(Stdio::null()).spawn().map_err(failed("unshare"))?;
+        let mut byte = [0];
+        let said = child.stdout.take().map(|mut output| output.read_exact(&mut byte));
+        said.ok_or("unshare has no output")?.map_err(failed("unshare"))?;
+        let handle = std::fs::File::open(format!("/proc/{}/ns/mnt", child.id())).map_err(failed("a mount namespace"))?;
+        Ok(Some(Self(child, handle.into())))
+    }
+
+    /// Lets a command run in it.
+    fn enter(&self, command: &mut Command) {
+        let handle = self.1.as_raw_fd();
+        let enter = move || {
+            // SAFETY: a system call on a descriptor that is open for as long as `self`, after the fork and before the exec.
+            if unsafe { libc::setns(handle, libc::CLONE_NEWNS) } == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // SAFETY: the closure makes one system call and allocates nothing.
+        unsafe { command.pre_exec(enter) };
+    }
+}
+
+impl Drop for PlainCgroups {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `RUNTIME run`, which creates, starts, waits and deletes in one process.
-fn run_once(runtime: &str, bundle: &Path, id: &str) -> Result<()> {
+fn run_once(runtime: &str, bundle: &Path, id: &str, place: Option<&PlainCgroups>) -> Result<()> {
     let mut command = Command::new(runtime);
     command.args(["run", "--bundle"]).arg(bundle).arg(id).stdin(Stdio::null()).stdout(Stdio::null());
+    if let Some(place) = place {
+        place.enter(&mut command);
+    }
     let output = command.stderr(Stdio::piped()).output().map_err(failed(runtime))?;
     if output.status.success() { Ok(()) } else { Err(format!("{runtime} run: {}", String::from_utf8_lossy(&output.stderr))) }
 }
@@ -129,6 +177,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Measured> {
     let (there, missing): (Vec<&str>, Vec<&str>) = ["crun", "runc"].into_iter().partition(is_there);
     let notes = missing.iter().map(|m| format!("{m} is not installed, so nothing was compared with it: apt-get install {m}")).collect();
     let mut took: Vec<Vec<Duration>> = vec![Vec::new(); 2 + there.len()];
+    let place = PlainCgroups::where_needed()?;
     ours.sandbox("kept").await?;
     for n in 0..bench.pick(60, 15) {
         for (slot, took) in took.iter_mut().enumerate() {
@@ -138,7 +187,7 @@ pub(crate) async fn run(bench: &Bench) -> Result<Measured> {
             }
             let begun = bench.clock.monotonic();
             match (runtime, slot) {
-                (Some(runtime), _) => run_once(runtime, directory.path(), &format!("gantry-bench-{n}"))?,
+                (Some(runtime), _) => run_once(runtime, directory.path(), &format!("gantry-bench-{n}"), place.as_ref())?,
                 (None, 0) => ours.container("kept", n).await?,
                 (None, _) => ours.whole(&format!("s{n}")).await?,
             }
