@@ -34,12 +34,12 @@ pub(crate) fn pod(name: &str, more: &Value) -> Value {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "name": name,
-            "labels": {"app": "bench", "pod-template-hash": "5d4f8c7b9", "app.kubernetes.io/managed-by": "gantry-bench"},
+            "labels": {"app": "bench", "pod-template-hash": "5d4f8c7b9"},
         },
         "spec": {
             "containers": [{
                 "name": "main", "image": "registry.example/team/application:1.2.3", "ports": [{"name": "http", "containerPort": 8080}],
-                "env": [{"name": "MODE", "value": "production"}, {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "env": [{"name": "MODE", "value": "production"}],
                 "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "64Mi"}},
             }],
             "automountServiceAccountToken": false,
@@ -54,7 +54,7 @@ pub(crate) fn pod(name: &str, more: &Value) -> Value {
 /// What a node would say of a pod that runs.
 pub(crate) fn running_status(address: &str) -> Value {
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-11-23T08:00:00Z"});
-    let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(condition);
+    let conditions = ["Ready", "PodScheduled"].map(condition);
     json!({"status": {
         "phase": "Running", "hostIP": "10.0.0.1", "podIP": address, "podIPs": [{"ip": address}], "startTime": "2026-11-23T08:00:00Z",
         "conditions": conditions,
