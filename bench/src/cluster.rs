@@ -79,7 +79,7 @@ impl<'a> Cluster<'a> {
         args.extend(more);
         let log = std::fs::File::create(self.directory.path().join("bench.log")).map_err(failed("the server's log"))?;
         let begun = self.bench.clock.monotonic();
-        let child = self.gantry(&args).stderr(log).spawn().map_err(failed("starting the server"))?;
+        let child = machine::ends_with_us(self.gantry(&args).stderr(log)).spawn().map_err(failed("starting the server"))?;
         let mut server = Server { child, endpoint: None, started_in: Duration::ZERO };
         server.endpoint = Some(self.until_ready(begun).await?);
         server.started_in = self.bench.clock.monotonic() - begun;

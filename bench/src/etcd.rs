@@ -57,7 +57,7 @@ impl Etcd {
             &format!("bench={peers}"),
         ]);
         let log = std::fs::File::create(directory.path().join("log")).map_err(failed("etcd's log"))?;
-        let child = match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn() {
+        let child = match machine::ends_with_us(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).spawn() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             spawned => spawned.map_err(failed("starting etcd"))?,
         };

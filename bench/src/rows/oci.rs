@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::Measured;
 use crate::figures::Samples;
 use crate::report::{Bar, Row};
-use crate::{Bench, Result, failed};
+use crate::{Bench, Result, failed, machine};
 
 /// The cgroup of everything this row makes.
 const CGROUP: &str = "/gantry-bench";
@@ -67,7 +67,7 @@ impl PlainCgroups {
         }
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &format!("umount {UNIFIED} && echo && exec sleep infinity")]).stdout(Stdio::piped());
-        let mut child = command.stdin(Stdio::null()).spawn().map_err(failed("unshare"))?;
+        let mut child = machine::ends_with_us(command.stdin(Stdio::null())).spawn().map_err(failed("unshare"))?;
         let mut byte = [0];
         let said = child.stdout.take().map(|mut output| output.read_exact(&mut byte));
         said.ok_or("unshare has no output")?.map_err(failed("unshare"))?;
@@ -162,11 +162,42 @@ impl Ours {
         self.runtime.remove_container(&id).await.map_err(|e| e.chain())
     }
 
+    /// Leaves nothing behind, whatever went wrong before.
+    async fn remove_all(&self) -> Result<()> {
+        for sandbox in self.runtime.list().await.map_err(|e| e.chain())? {
+            self.runtime.remove_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
+        }
+        self.runtime.remove_cgroups().map_err(|e| e.chain())
+    }
+
     async fn whole(&self, id: &str) -> Result<()> {
         self.sandbox(id).await?;
         self.container(id, 0).await?;
         self.runtime.remove_sandbox(id).await.map_err(|e| e.chain())
     }
+}
+
+/// Our two ways and the peers, one after the other, again and again: how long each took.
+async fn take_turns(bench: &Bench, ours: &Ours, there: &[&str], directory: &Path) -> Result<Vec<Vec<Duration>>> {
+    let mut took: Vec<Vec<Duration>> = vec![Vec::new(); 2 + there.len()];
+    let place = PlainCgroups::where_needed()?;
+    ours.sandbox("kept").await?;
+    for n in 0..bench.pick(60, 15) {
+        for (slot, took) in took.iter_mut().enumerate() {
+            let runtime = slot.checked_sub(2).and_then(|i| there.get(i));
+            if let Some(runtime) = runtime {
+                make_bundle(runtime, directory)?;
+            }
+            let begun = bench.clock.monotonic();
+            match (runtime, slot) {
+                (Some(runtime), _) => run_once(runtime, directory, &format!("gantry-bench-{n}"), place.as_ref())?,
+                (None, 0) => ours.container("kept", n).await?,
+                (None, _) => ours.whole(&format!("s{n}")).await?,
+            }
+            took.push(bench.clock.monotonic() - begun);
+        }
+    }
+    Ok(took)
 }
 
 pub(crate) async fn run(bench: &Bench) -> Result<Measured> {
@@ -176,26 +207,9 @@ pub(crate) async fn run(bench: &Bench) -> Result<Measured> {
     let is_there = |runtime: &&str| Command::new(runtime).arg("--version").output().is_ok_and(|o| o.status.success());
     let (there, missing): (Vec<&str>, Vec<&str>) = ["crun", "runc"].into_iter().partition(is_there);
     let notes = missing.iter().map(|m| format!("{m} is not installed, so nothing was compared with it: apt-get install {m}")).collect();
-    let mut took: Vec<Vec<Duration>> = vec![Vec::new(); 2 + there.len()];
-    let place = PlainCgroups::where_needed()?;
-    ours.sandbox("kept").await?;
-    for n in 0..bench.pick(60, 15) {
-        for (slot, took) in took.iter_mut().enumerate() {
-            let runtime = slot.checked_sub(2).and_then(|i| there.get(i));
-            if let Some(runtime) = runtime {
-                make_bundle(runtime, directory.path())?;
-            }
-            let begun = bench.clock.monotonic();
-            match (runtime, slot) {
-                (Some(runtime), _) => run_once(runtime, directory.path(), &format!("gantry-bench-{n}"), place.as_ref())?,
-                (None, 0) => ours.container("kept", n).await?,
-                (None, _) => ours.whole(&format!("s{n}")).await?,
-            }
-            took.push(bench.clock.monotonic() - begun);
-        }
-    }
-    ours.runtime.remove_sandbox("kept").await.map_err(|e| e.chain())?;
-    ours.runtime.remove_cgroups().map_err(|e| e.chain())?;
+    let took = take_turns(bench, &ours, &there, directory.path()).await;
+    ours.remove_all().await?;
+    let took = took?;
     let samples: Vec<Samples> = took.into_iter().map(Samples::new).collect();
     let crun = there.iter().position(|r| *r == "crun").map(|i| samples[2 + i].p50());
     let bar = crun.map_or(Bar::None, |crun| Bar::AtMost(1.1 * crun));
