@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gantry_ports::{RealClock, Tasks};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// What a step came to, or what went wrong in words for a person.
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -90,6 +91,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// Waits for SIGINT or SIGTERM.
+async fn stopped() -> Result<()> {
+    let listen = |kind| signal(kind).map_err(failed("listening for signals"));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    gantry_ports::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Err("stopped".into())
+}
+
 fn run(options: Options) -> Result<()> {
     machine::raise_file_limit()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed("a runtime"))?;
@@ -98,6 +110,11 @@ fn run(options: Options) -> Result<()> {
         if options.serve_constant {
             return constant::serve_until_told(&tasks).await;
         }
-        rows::run(&Bench { options, clock: RealClock::new(), tasks }).await
+        let bench = Bench { options, clock: RealClock::new(), tasks };
+        // Whoever stops us gets the machine back as it was: what a row has started is ended when the row is dropped.
+        gantry_ports::select! {
+            done = rows::run(&bench) => done,
+            stopped = stopped() => stopped,
+        }
     })
 }
