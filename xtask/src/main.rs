@@ -1,6 +1,8 @@
-//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
+//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`,
+//! `cargo xtask bench`.
 
 mod arrows;
+mod bench;
 mod fuzz;
 mod release;
 mod sizes;
@@ -14,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
+  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
   sim ARGS          the simulator: --from S --seeds N
   fuzz [TARGET]     decoders fed with anything, five seconds each
   soak [TARGET] [--for SECONDS]
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }
+        ["bench", ..] => bench::bench(&words[1..]),
         ["fuzz"] => fuzz::run(None, 5),
         ["fuzz", target] => fuzz::run(Some(target), 5),
         ["soak", ..] => soak(&words[1..]),

@@ -16,19 +16,19 @@ use crate::server::Server;
 
 impl Server {
     /// Hands an authorized call to its verb.
-    pub(crate) async fn dispatch(&self, call: Call) -> Result<Answered, Status> {
+    pub(crate) async fn dispatch(&self, call: &Call) -> Result<Answered, Status> {
         let mut warnings = Vec::new();
         let answer = if call.subresource.is_empty() && call.kind.stored() {
             match call.verb {
-                Verb::Get => self.get(&call).await,
-                Verb::List => self.list(&call).await.map(Answer::List),
-                Verb::Create => self.create(&call, &mut warnings).await,
-                Verb::Update | Verb::Patch(_) => self.write(&call, &mut warnings).await,
-                Verb::Delete => self.delete(&call).await,
-                Verb::DeleteCollection => self.delete_collection(&call).await,
+                Verb::Get => self.get(call).await,
+                Verb::List => self.list(call).await.map(Answer::List),
+                Verb::Create => self.create(call, &mut warnings).await,
+                Verb::Update | Verb::Patch(_) => self.write(call, &mut warnings).await,
+                Verb::Delete => self.delete(call).await,
+                Verb::DeleteCollection => self.delete_collection(call).await,
             }
         } else {
-            self.subresource(&call, &mut warnings).await
+            self.subresource(call, &mut warnings).await
         }?;
         Ok(Answered { answer, warnings })
     }
