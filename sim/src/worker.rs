@@ -129,8 +129,9 @@ impl Worker {
     pub(crate) fn work(&mut self, bench: &mut Bench<'_>) -> Result<Option<String>, String> {
         self.land(bench);
         let now = bench.clock.now();
-        if self.write_after <= now {
+        if self.write_after > Timestamp::default() && self.write_after <= now {
             self.write_after = Timestamp::default();
+            self.idle = false;
         }
         if self.gone && self.is_over(bench.machine) {
             return Ok(None);
