@@ -1,6 +1,7 @@
 //! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
 
 mod arrows;
+mod mutants;
 mod release;
 mod sizes;
 
@@ -13,7 +14,9 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
-  sim ARGS          the simulator: --from S --seeds N
+  sim ARGS          the simulator: --from S --seeds N [--jobs J], each seed twice; --seed S shows one with its trace
+  sim --mutants [NAME]
+                    plants the bugs of sim/mutants one by one; the simulator must find each
   sizes             sizes of files and functions of production code";
 
 fn main() -> ExitCode {
@@ -23,8 +26,10 @@ fn main() -> ExitCode {
         ["check"] => check(false),
         ["check", "--quick"] => check(true),
         ["release"] => release::build(),
+        ["sim", "--mutants"] => mutants::hunt(""),
+        ["sim", "--mutants", name] => mutants::hunt(name),
         ["sim", ..] => {
-            let mut sim = vec!["run", "--release", "--package", "gantry-sim", "--"];
+            let mut sim = vec!["run", "--quiet", "--profile", "sim", "--package", "gantry-sim", "--"];
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }
