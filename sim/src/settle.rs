@@ -28,8 +28,9 @@ impl World {
             self.look()?;
             self.net.connect(None);
             process.kill();
-            self.machinery.disk.kill();
         }
+        // Also if nobody uses it: a fault that was still to come does not come any more.
+        self.machinery.disk.kill();
         self.machinery.disk.set_capacity(None);
         self.machinery.disk.fail_syncs(0);
         // No time that anybody has seen may lie in the future.

@@ -50,12 +50,12 @@ const CHECKS: &[&str] = &["availability", "binding", "event of a watch", "events
 /// Two tests, so that they can run side by side.
 #[test]
 fn seeds_from_0() {
-    seeds(0..70);
+    seeds(0..60);
 }
 
 #[test]
-fn seeds_from_70() {
-    seeds(70..140);
+fn seeds_from_60() {
+    seeds(60..120);
 }
 
 /// What is planted by `cargo xtask sim --mutants` must still be there to be planted.

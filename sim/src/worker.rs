@@ -146,6 +146,7 @@ impl Worker {
         let Plan { mut steps, status, recheck_at } = decide(&self.pod, &self.observed, &facts, now);
         self.recheck = recheck_at;
         steps.retain(|s| !matches!(s, Step::Forget) || (self.forgetting.is_none() && !self.gone && self.write_after <= now));
+        self.idle = false;
         if !steps.is_empty() {
             let step = steps.swap_remove(bench.chance.below(steps.len() as u64) as usize);
             return self.perform(step, bench).map(Some);
