@@ -4,6 +4,7 @@
 mod arrows;
 mod bench;
 mod fuzz;
+mod mutants;
 mod release;
 mod sizes;
 
@@ -17,7 +18,9 @@ const USAGE: &str = "usage: cargo xtask TASK
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
   bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
-  sim ARGS          the simulator: --from S --seeds N
+  sim ARGS          the simulator: --from S --seeds N [--jobs J], each seed twice; --seed S shows one with its trace
+  sim --mutants [NAME]
+                    plants the bugs of sim/mutants one by one; the simulator must find each
   fuzz [TARGET]     decoders fed with anything, five seconds each
   soak [TARGET] [--for SECONDS]
                     the same for an hour each, or for so long
@@ -33,8 +36,10 @@ fn main() -> ExitCode {
         ["check"] => check(false),
         ["check", "--quick"] => check(true),
         ["release"] => release::build(),
+        ["sim", "--mutants"] => mutants::hunt(""),
+        ["sim", "--mutants", name] => mutants::hunt(name),
         ["sim", ..] => {
-            let mut sim = vec!["run", "--release", "--package", "gantry-sim", "--"];
+            let mut sim = vec!["run", "--quiet", "--profile", "sim", "--package", "gantry-sim", "--"];
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }

@@ -267,6 +267,10 @@ impl LogStore {
         if batch.is_empty() {
             return false;
         }
+        if batch.iter().all(|p| p.records.is_empty()) {
+            batch.into_iter().for_each(|p| drop(p.done.send(Ok(p.revision))));
+            return true;
+        }
         let mut frame = FrameBuilder::new();
         for Record { change, expires } in batch.iter().flat_map(|p| &p.records) {
             record::write(frame.payload(), &change.key, change.revision, change.object.as_ref(), *expires);
@@ -422,6 +426,16 @@ impl Backend for LogStore {
 
     fn staged(&self, key: &Key) -> Option<Option<Encoded>> {
         self.core().staged.get(key).map(|s| s.object.clone())
+    }
+
+    fn settled(&self) -> BoxFuture<Result<(), CommitError>> {
+        if self.core().staged.is_empty() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        // Batches become durable in the order of staging, and a failure fails all that were staged after it: so a change of nothing
+        // ends as everything before it did.
+        let nothing = self.commit(Txn { ops: Vec::new() });
+        Box::pin(async move { nothing.await.map(drop) })
     }
 
     fn expire(&self, now: Timestamp) -> BoxFuture<usize> {
