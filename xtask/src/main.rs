@@ -1,7 +1,10 @@
-//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
+//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`,
+//! `cargo xtask bench`.
 
 mod arrows;
+mod bench;
 mod fuzz;
+mod mutants;
 mod release;
 mod sizes;
 
@@ -14,7 +17,10 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
-  sim ARGS          the simulator: --from S --seeds N
+  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
+  sim ARGS          the simulator: --from S --seeds N [--jobs J], each seed twice; --seed S shows one with its trace
+  sim --mutants [NAME]
+                    plants the bugs of sim/mutants one by one; the simulator must find each
   fuzz [TARGET]     decoders fed with anything, five seconds each
   soak [TARGET] [--for SECONDS]
                     the same for an hour each, or for so long
@@ -30,11 +36,14 @@ fn main() -> ExitCode {
         ["check"] => check(false),
         ["check", "--quick"] => check(true),
         ["release"] => release::build(),
+        ["sim", "--mutants"] => mutants::hunt(""),
+        ["sim", "--mutants", name] => mutants::hunt(name),
         ["sim", ..] => {
-            let mut sim = vec!["run", "--release", "--package", "gantry-sim", "--"];
+            let mut sim = vec!["run", "--quiet", "--profile", "sim", "--package", "gantry-sim", "--"];
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }
+        ["bench", ..] => bench::bench(&words[1..]),
         ["fuzz"] => fuzz::run(None, 5),
         ["fuzz", target] => fuzz::run(Some(target), 5),
         ["soak", ..] => soak(&words[1..]),

@@ -224,3 +224,15 @@ fn a_lost_container_of_a_pod_that_restarts_nothing_has_failed() {
     pod.spec.as_mut().expect("a spec").restart_policy = Some("Always".into());
     assert_eq!(short(&pod, &observed(&[]), T0), "[start c#1] Pending");
 }
+
+#[test]
+fn an_address_that_a_pod_no_longer_has_is_not_merged_with_the_new_one() {
+    let pod = pod(json!({"containers": [{"name": "c", "image": "i"}]}));
+    let observed = Observed { sandbox: Sandbox::Ready(vec!["10.0.0.2".into()]), ..Observed::default() };
+    let facts = NodeFacts { host_ips: vec!["192.0.2.1".into()] };
+    let patch = status_patch(&pod, &decide(&pod, &observed, &facts, T0).status);
+    assert_eq!(patch["metadata"]["uid"], "u");
+    assert_eq!(patch["status"]["podIPs"], json!([{"$patch": "replace"}, {"ip": "10.0.0.2"}]));
+    assert_eq!(patch["status"]["hostIPs"], json!([{"$patch": "replace"}, {"ip": "192.0.2.1"}]));
+    assert_eq!(patch["status"]["podIP"], "10.0.0.2");
+}

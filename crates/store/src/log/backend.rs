@@ -55,8 +55,10 @@ pub struct LogStore(Arc<Shared>);
 
 struct Shared {
     core: Mutex<Core>,
-    /// Told when something is staged, when a checkpoint is due, and on close.
-    wake: Condvar,
+    /// The writer waits here: told when something is staged where nothing was, and on close.
+    staged: Condvar,
+    /// Checkpoints wait here, apart from the writer, so that no commit wakes them: told when one is due, and on close.
+    due: Condvar,
     appender: Mutex<Appender>,
     checkpointing: Mutex<()>,
     state: Arc<State>,
@@ -114,7 +116,8 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Store, LogStore), 
     let appender = Appender::new(disk.clone(), salt, options.segment_size, core.sequence + 1, open);
     let log = LogStore(Arc::new(Shared {
         core: Mutex::new(core),
-        wake: Condvar::new(),
+        staged: Condvar::new(),
+        due: Condvar::new(),
         appender: Mutex::new(appender),
         checkpointing: Mutex::new(()),
         state: state.clone(),
@@ -264,6 +267,10 @@ impl LogStore {
         if batch.is_empty() {
             return false;
         }
+        if batch.iter().all(|p| p.records.is_empty()) {
+            batch.into_iter().for_each(|p| drop(p.done.send(Ok(p.revision))));
+            return true;
+        }
         let mut frame = FrameBuilder::new();
         for Record { change, expires } in batch.iter().flat_map(|p| &p.records) {
             record::write(frame.payload(), &change.key, change.revision, change.object.as_ref(), *expires);
@@ -285,7 +292,7 @@ impl LogStore {
         core.sequence = sequence;
         core.log_bytes += length;
         if core.checkpoint_due(self.0.options.checkpoint_after) {
-            self.0.wake.notify_all();
+            self.0.due.notify_one();
         }
         drop(core);
         for Pending { revision, done, .. } in batch {
@@ -323,7 +330,7 @@ impl LogStore {
             if core.queue.is_empty() && core.closed {
                 return;
             }
-            let idle = self.0.wake.wait_while(core, |c| c.queue.is_empty() && !c.closed);
+            let idle = self.0.staged.wait_while(core, |c| c.queue.is_empty() && !c.closed);
             drop(idle.expect("no one panics while holding the core"));
         }
     }
@@ -332,7 +339,7 @@ impl LogStore {
     pub fn run_checkpoints(&self) {
         let after = self.0.options.checkpoint_after;
         loop {
-            let core = self.0.wake.wait_while(self.core(), |c| !c.checkpoint_due(after) && !c.closed);
+            let core = self.0.due.wait_while(self.core(), |c| !c.checkpoint_due(after) && !c.closed);
             if core.expect("no one panics while holding the core").closed {
                 return;
             }
@@ -387,13 +394,17 @@ impl LogStore {
     /// Refuses new commits; what is staged is still flushed, then the loops end.
     pub fn close(&self) {
         self.core().closed = true;
-        self.0.wake.notify_all();
+        self.0.staged.notify_all();
+        self.0.due.notify_all();
     }
 }
 
 impl Backend for LogStore {
     fn commit(&self, txn: Txn) -> BoxFuture<Result<Revision, CommitError>> {
-        let staged = self.core().stage(txn, &self.0.state);
+        let (staged, is_first) = {
+            let mut core = self.core();
+            (core.stage(txn, &self.0.state), core.queue.len() == 1)
+        };
         let ended = match staged {
             Ok(ended) => ended,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
@@ -405,8 +416,9 @@ impl Backend for LogStore {
             {
                 tracing::warn!(%error, "writing a checkpoint failed; the log is kept and grows");
             }
-        } else {
-            self.0.wake.notify_all();
+        } else if is_first {
+            // Behind another, it goes with that one: the writer has been told, or will look when it is done.
+            self.0.staged.notify_one();
         }
         // The sender is dropped unsent only with the whole store.
         Box::pin(async { ended.await.unwrap_or(Err(CommitError::Closed)) })
@@ -414,6 +426,16 @@ impl Backend for LogStore {
 
     fn staged(&self, key: &Key) -> Option<Option<Encoded>> {
         self.core().staged.get(key).map(|s| s.object.clone())
+    }
+
+    fn settled(&self) -> BoxFuture<Result<(), CommitError>> {
+        if self.core().staged.is_empty() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        // Batches become durable in the order of staging, and a failure fails all that were staged after it: so a change of nothing
+        // ends as everything before it did.
+        let nothing = self.commit(Txn { ops: Vec::new() });
+        Box::pin(async move { nothing.await.map(drop) })
     }
 
     fn expire(&self, now: Timestamp) -> BoxFuture<usize> {

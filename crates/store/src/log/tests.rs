@@ -363,3 +363,25 @@ fn concurrent_writers_survive_a_restart_on_a_real_disk() {
     };
     assert_eq!(contents(&store), before);
 }
+
+#[test]
+fn what_was_staged_is_settled_once_it_is_durable_and_not_when_that_fails() {
+    let disk = SimDisk::new();
+    let (store, log) = open(Arc::new(disk.clone()), small(false)).unwrap();
+    assert!(now(store.settled()).unwrap().is_ok(), "nothing is staged");
+    let key = Key::new("pods", "a", "p");
+    let written = store.commit(Txn::create(key.clone(), object("1")));
+    let mut settled = store.settled();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(settled.as_mut().poll(&mut cx).is_pending(), "it is not durable yet");
+    while log.flush() {}
+    let revision = now(written).unwrap().unwrap();
+    assert!(now(settled).unwrap().is_ok());
+    disk.fail_syncs(1);
+    let lost = store.commit(Txn::update(key, revision, object("2")));
+    let settled = store.settled();
+    while log.flush() {}
+    assert!(now(lost).unwrap().is_err());
+    assert!(now(settled).unwrap().is_err(), "what was seen staged never became durable");
+    assert_eq!(store.durable_revision(), revision);
+}
