@@ -46,7 +46,9 @@ impl Server {
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
         objects.push((CONFIG_MAPS, "kube-public", authority));
         objects.extend(self.cluster_info());
-        self.ensure_all(&client, objects).await
+        self.ensure_all(&client, objects).await?;
+        self.keep_definitions();
+        Ok(())
     }
 
     /// The Service `kubernetes`, which leads to this server, with its endpoints.

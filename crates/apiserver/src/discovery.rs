@@ -1,9 +1,10 @@
 //! What this server serves: the documents clients read first.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use gantry_kinds::Kind;
+use gantry_kinds::{Kind, precedence};
 use gantry_object::{GroupVersion, Value};
 use serde_json::{Map, json};
 
@@ -20,40 +21,67 @@ pub(crate) fn version() -> Value {
     })
 }
 
-/// Discovery documents, made once.
+/// Discovery documents of one state of what is served, each made when it is first asked for.
 pub(crate) struct Discovery {
+    kinds: Vec<Arc<Kind>>,
     groups: Vec<(String, Vec<String>)>,
-    core_aggregated: Bytes,
-    groups_aggregated: Bytes,
+    /// The last change of each group and version that custom resources have.
+    changes: BTreeMap<GroupVersion, u64>,
+    aggregated: [OnceLock<Bytes>; 2],
     openapi_v2: OnceLock<Bytes>,
-    openapi_v3: OnceLock<std::sync::Mutex<std::collections::BTreeMap<String, Bytes>>>,
+    openapi_v3: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl Discovery {
-    pub(crate) fn new(kinds: &[Arc<Kind>]) -> Self {
+    /// `custom` are the kinds that definitions describe, each with the number of its last change.
+    pub(crate) fn new(builtin: &[Arc<Kind>], mut custom: Vec<(Arc<Kind>, u64)>) -> Self {
+        custom.sort_by(|(a, _), (b, _)| {
+            let versions = precedence(&b.version).cmp(&precedence(&a.version)).then_with(|| a.version.cmp(&b.version));
+            a.group.cmp(&b.group).then(versions).then_with(|| a.plural.cmp(&b.plural))
+        });
+        let mut changes: BTreeMap<GroupVersion, u64> = BTreeMap::new();
+        for (kind, change) in &custom {
+            let last = changes.entry(GroupVersion::new(&kind.group, &kind.version)).or_default();
+            // The sum tells a kind that went from one that never was, too.
+            *last += *change + 1;
+        }
+        let kinds: Vec<Arc<Kind>> = builtin.iter().cloned().chain(custom.into_iter().map(|(kind, _)| kind)).collect();
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-        for kind in kinds {
-            match groups.iter_mut().find(|(g, _)| *g == kind.group) {
-                Some((_, versions)) if !versions.contains(&kind.version) => versions.push(kind.version.clone()),
-                Some(_) => {}
-                None => groups.push((kind.group.clone(), vec![kind.version.clone()])),
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        for kind in &kinds {
+            let place = *places.entry(&kind.group).or_insert(groups.len());
+            if place == groups.len() {
+                groups.push((kind.group.clone(), Vec::new()));
+            }
+            let versions = &mut groups[place].1;
+            if !versions.contains(&kind.version) {
+                versions.push(kind.version.clone());
             }
         }
-        let aggregate = |core: bool| {
-            let wanted = groups.iter().filter(|(g, _)| g.is_empty() == core);
-            let items: Vec<Value> = wanted.map(|(group, versions)| aggregated_group(kinds, group, versions)).collect();
-            Bytes::from(
-                json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
-                    .to_string(),
-            )
-        };
-        let (core_aggregated, groups_aggregated) = (aggregate(true), aggregate(false));
-        Self { groups, core_aggregated, groups_aggregated, openapi_v2: OnceLock::new(), openapi_v3: OnceLock::new() }
+        drop(places);
+        Self { kinds, groups, changes, aggregated: Default::default(), openapi_v2: OnceLock::new(), openapi_v3: Mutex::default() }
     }
 
     /// The aggregated document at `/api` or `/apis`.
     pub(crate) fn aggregated(&self, core: bool) -> Bytes {
-        if core { self.core_aggregated.clone() } else { self.groups_aggregated.clone() }
+        let make = || {
+            let mut by_group: BTreeMap<&str, Vec<&Kind>> = BTreeMap::new();
+            for kind in &self.kinds {
+                by_group.entry(&kind.group).or_default().push(kind);
+            }
+            let wanted = self.groups.iter().filter(|(g, _)| g.is_empty() == core);
+            let of = |group: &str| by_group.get(group).map_or(&[][..], Vec::as_slice);
+            let items: Vec<Value> = wanted.map(|(group, versions)| aggregated_group(of(group), group, versions)).collect();
+            let list = json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items});
+            Bytes::from(list.to_string())
+        };
+        self.aggregated[usize::from(core)].get_or_init(make).clone()
+    }
+
+    /// What names the state of a group and version's document, for caches.
+    fn hash(&self, gv: &GroupVersion) -> String {
+        let change = self.changes.get(gv).copied().unwrap_or_default();
+        format!("{}-{change}", env!("CARGO_PKG_VERSION"))
     }
 
     fn group(&self, name: &str) -> Option<Value> {
@@ -68,7 +96,7 @@ fn verbs(kind: &Kind) -> Value {
     json!(kind.verbs)
 }
 
-fn aggregated_group(kinds: &[Arc<Kind>], group: &str, versions: &[String]) -> Value {
+fn aggregated_group(kinds: &[&Kind], group: &str, versions: &[String]) -> Value {
     let resources = |version: &String| -> Vec<Value> {
         let ours = kinds.iter().filter(|k| k.group == group && k.version == *version);
         ours.map(|kind| {
@@ -132,7 +160,7 @@ impl Server {
                 let address = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": self.config().advertised.to_string()}]);
                 Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": address}))
             }
-            ["api", version] => resource_list(self.kinds(), "", version),
+            ["api", version] => resource_list(&self.discovery().kinds, "", version),
             ["apis"] => {
                 let discovery = self.discovery();
                 let groups: Vec<Value> = discovery.groups.iter().filter_map(|(g, _)| discovery.group(g)).collect();
@@ -144,7 +172,7 @@ impl Server {
                 found.insert("apiVersion".into(), json!("v1"));
                 Some(Value::Object(found))
             }
-            ["apis", group, version] => resource_list(self.kinds(), group, version),
+            ["apis", group, version] => resource_list(&self.discovery().kinds, group, version),
             _ => None,
         }
     }
@@ -154,12 +182,15 @@ impl Server {
         let discovery = self.discovery();
         let render = |value: Value| Bytes::from(value.to_string());
         match path.trim_matches('/') {
-            "openapi/v2" => Some(discovery.openapi_v2.get_or_init(|| render(self.registry().openapi_v2())).clone()),
-            "openapi/v3" => Some(render(self.registry().openapi_v3_index(env!("CARGO_PKG_VERSION")))),
+            "openapi/v2" => Some(discovery.openapi_v2.get_or_init(|| render(self.registry().openapi_v2(&discovery.kinds))).clone()),
+            "openapi/v3" => {
+                let all = discovery.groups.iter().flat_map(|(g, versions)| versions.iter().map(|v| GroupVersion::new(g, v)));
+                let index: Vec<_> = all.map(|gv| (discovery.hash(&gv), gv)).collect();
+                Some(render(gantry_kinds::openapi_v3_index(index)))
+            }
             path => {
                 let path = path.strip_prefix("openapi/v3/")?;
-                let documents = discovery.openapi_v3.get_or_init(Default::default);
-                let mut documents = documents.lock().expect("nothing panics while it holds this lock");
+                let mut documents = discovery.openapi_v3.lock().expect("nothing panics while it holds this lock");
                 if let Some(document) = documents.get(path) {
                     return Some(document.clone());
                 }
@@ -168,7 +199,7 @@ impl Server {
                     ["apis", group, version] => GroupVersion::new(group, version),
                     _ => return None,
                 };
-                let document = render(self.registry().openapi_v3(&gv)?);
+                let document = render(self.registry().openapi_v3(&gv, &discovery.kinds)?);
                 documents.insert(path.into(), document.clone());
                 Some(document)
             }

@@ -35,7 +35,7 @@ const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
 impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request, peer: Peer) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata).map(|a| a.format).unwrap_or_default();
+            let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, false).map(|a| a.format).unwrap_or_default();
             match self.answer(request, &peer).await {
                 Ok(response) => response,
                 Err(status) => status_response(&self, format, &status),
@@ -101,7 +101,19 @@ impl Server {
         let verb = verb.filter(|verb| has_verb(&kind, &path.subresource, &object, *verb));
         let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
         let include = include_object(&query)?;
-        let accept = Accept::negotiate(header(&request, ACCEPT), include)?.with_encoding(header(&request, ACCEPT_ENCODING));
+        let accept =
+            Accept::negotiate(header(&request, ACCEPT), include, kind.is_custom())?.with_encoding(header(&request, ACCEPT_ENCODING));
+        let unfit = kind.is_custom() && verb == Verb::Patch(PatchType::Strategic);
+        if unfit {
+            return Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
+        if kind.is_custom() && content_type == "application/vnd.kubernetes.protobuf" && matches!(verb, Verb::Create | Verb::Update) {
+            return Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            ));
+        }
         if matches!(verb, Verb::Patch(_)) && patch.is_none() {
             return Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",

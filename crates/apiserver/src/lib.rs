@@ -8,6 +8,7 @@ mod authenticate;
 mod authorize;
 mod bootstrap;
 mod call;
+mod custom;
 mod discovery;
 mod encode;
 mod health;

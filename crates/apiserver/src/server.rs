@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use gantry_kinds::{Kind, Registry};
 use gantry_object::{Resource, Status};
@@ -11,8 +11,9 @@ use gantry_ports::{Clock, Random, Sockets, Tasks};
 use gantry_store::Store;
 use gantry_transport::{ClientTls, HttpsClient, Target};
 
-use crate::authorize::Authorizer;
+use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
+use crate::custom::Customs;
 use crate::discovery::Discovery;
 use crate::node_ranges::NodeRanges;
 use crate::services::Allocator;
@@ -77,7 +78,9 @@ struct Inner {
     authorizer: Authorizer,
     services: Allocator,
     node_ranges: NodeRanges,
-    discovery: Discovery,
+    customs: Mutex<Follower<Customs>>,
+    /// The documents of what is served, and the change they were made at.
+    discovery: Mutex<Option<(u64, Arc<Discovery>)>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -97,8 +100,9 @@ impl Server {
         let authorizer = Authorizer::new(&parts.store);
         let services = Allocator::new(&parts.config, &parts.store);
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
-        let discovery = Discovery::new(&kinds);
-        Self(Arc::new(Inner { parts, kinds, by_plural, authorizer, services, node_ranges, discovery }))
+        let customs = Mutex::new(Follower::new(&parts.store));
+        let discovery = Mutex::new(None);
+        Self(Arc::new(Inner { parts, kinds, by_plural, authorizer, services, node_ranges, customs, discovery }))
     }
 
     /// What the operator decided.
@@ -142,11 +146,26 @@ impl Server {
         &self.0.node_ranges
     }
 
-    pub(crate) fn discovery(&self) -> &Discovery {
-        &self.0.discovery
+    pub(crate) fn custom_follower(&self) -> &Mutex<Follower<Customs>> {
+        &self.0.customs
     }
 
-    /// The kinds it serves.
+    /// The documents of what is served now. They are made when they are asked for after a change.
+    pub(crate) fn discovery(&self) -> Arc<Discovery> {
+        let mut customs = self.customs();
+        let customs = customs.get();
+        let mut known = self.0.discovery.lock().expect("nothing panics while it holds this lock");
+        if let Some((changes, discovery)) = &*known
+            && *changes == customs.changes()
+        {
+            return discovery.clone();
+        }
+        let discovery = Arc::new(Discovery::new(&self.0.kinds, customs.served(self.registry())));
+        *known = Some((customs.changes(), discovery.clone()));
+        discovery
+    }
+
+    /// The built-in kinds it serves.
     pub(crate) fn kinds(&self) -> &[Arc<Kind>] {
         &self.0.kinds
     }
@@ -166,7 +185,8 @@ impl Server {
 
     /// The kind of a resource.
     pub(crate) fn kind(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
-        self.0.by_plural.get(plural)?.iter().find(|k| k.group == group && k.version == version).cloned()
+        let builtin = self.0.by_plural.get(plural).and_then(|kinds| kinds.iter().find(|k| k.group == group && k.version == version));
+        builtin.cloned().or_else(|| self.custom_kind(group, version, plural))
     }
 
     /// Does one request, whichever way it came: the pipeline.

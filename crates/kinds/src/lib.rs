@@ -23,6 +23,9 @@ mod validate;
 
 pub use bootstrap::bootstrap_rbac;
 pub use custom::{JsonPath, Lookout, custom_kinds, precedence};
+pub use openapi::openapi_v3_index;
 pub use registry::{Column, Kind, Registry, Subresource};
-pub use rules::definition::{CLEANUP as CLEANUP_FINALIZER, approval, is_established, is_protected, set_condition};
+pub use rules::definition::{
+    APPROVED as APPROVED_ANNOTATION, CLEANUP as CLEANUP_FINALIZER, approval, is_established, is_protected, set_condition,
+};
 pub use table::{IncludeObject, partial_metadata};

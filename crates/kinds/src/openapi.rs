@@ -1,13 +1,14 @@
 //! Schema documents of what is served: the index, a document for each group and version, and the one document of version 2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gantry_object::{GroupVersion, GroupVersionKind, Map, Value};
 use gantry_schema::TypeId;
 use gantry_schema::openapi::Version;
 use serde_json::json;
 
-use crate::registry::{Kind, Registry};
+use crate::registry::{Kind, Registry, Subresource};
 
 /// Media types a patch may have.
 const PATCHES: [&str; 4] = [
@@ -17,36 +18,52 @@ const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
 ];
 
+/// Media types a patch of a custom resource may have.
+const CUSTOM_PATCHES: [&str; 3] = ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 /// Meta kinds that every group serves as its own.
 const SHARED: [&str; 2] = ["DeleteOptions", "WatchEvent"];
 
+/// The index at `/openapi/v3`. Each group and version has a text that names the state of its document, for caches.
+pub fn openapi_v3_index(served: impl IntoIterator<Item = (String, GroupVersion)>) -> Value {
+    let mut paths = Map::new();
+    for (hash, gv) in served {
+        let path = root(&gv);
+        let path = path.trim_start_matches('/');
+        paths.insert(path.into(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}));
+    }
+    json!({"paths": paths})
+}
+
+/// The name of a custom resource's definition: its group back to front, version and kind.
+fn model_name(kind: &Kind, name: &str) -> String {
+    let group: Vec<&str> = kind.group.split('.').rev().collect();
+    format!("{}.{}.{name}", group.join("."), kind.version)
+}
+
+fn list_document(kind: &Kind, item: &str, version: Version) -> Value {
+    let refer = |name: &str| match version {
+        Version::V2 => version.reference(name),
+        Version::V3 => json!({"allOf": [version.reference(name)]}),
+    };
+    json!({
+        "type": "object",
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": refer("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
+            "items": {"type": "array", "items": refer(item)},
+        },
+        "x-kubernetes-group-version-kind": [{"group": kind.group, "version": kind.version, "kind": kind.list_kind}],
+    })
+}
+
 impl Registry {
-    /// The groups and versions served, each once, in order.
-    pub fn group_versions(&self) -> Vec<GroupVersion> {
-        let mut all: Vec<GroupVersion> = Vec::new();
-        for kind in self.kinds() {
-            let gv = GroupVersion::new(&kind.group, &kind.version);
-            if !all.contains(&gv) {
-                all.push(gv);
-            }
-        }
-        all
-    }
-
-    /// The index at `/openapi/v3`. `hash` names the state of all documents, for caches.
-    pub fn openapi_v3_index(&self, hash: &str) -> Value {
-        let mut paths = Map::new();
-        for gv in self.group_versions() {
-            let path = root(&gv);
-            let path = path.trim_start_matches('/');
-            paths.insert(path.into(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}));
-        }
-        json!({"paths": paths})
-    }
-
-    /// The version 3 document of a group and version; `None` when it is not served.
-    pub fn openapi_v3(&self, gv: &GroupVersion) -> Option<Value> {
-        let kinds: Vec<&Kind> = self.kinds().iter().filter(|k| k.group == gv.group && k.version == gv.version).collect();
+    /// The version 3 document of a group and version, from all that is served; `None` when nothing of it is.
+    pub fn openapi_v3(&self, gv: &GroupVersion, served: &[Arc<Kind>]) -> Option<Value> {
+        let kinds: Vec<&Kind> =
+            served.iter().map(AsRef::as_ref).filter(|k: &&Kind| k.group == gv.group && k.version == gv.version).collect();
         if kinds.is_empty() {
             return None;
         }
@@ -59,9 +76,9 @@ impl Registry {
         }))
     }
 
-    /// The version 2 document of everything.
-    pub fn openapi_v2(&self) -> Value {
-        let kinds: Vec<&Kind> = self.kinds().iter().collect();
+    /// The version 2 document of everything that is served.
+    pub fn openapi_v2(&self, served: &[Arc<Kind>]) -> Value {
+        let kinds: Vec<&Kind> = served.iter().map(AsRef::as_ref).collect();
         json!({
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": "v1.36.0"},
@@ -72,26 +89,45 @@ impl Registry {
 
     fn definitions(&self, kinds: &[&Kind], version: Version) -> Map {
         let mut roots: Vec<TypeId> = Vec::new();
-        let mut shared: BTreeMap<TypeId, Vec<GroupVersionKind>> = BTreeMap::new();
+        let mut shared: BTreeMap<TypeId, BTreeSet<GroupVersionKind>> = BTreeMap::new();
+        let mut custom = Map::new();
         for kind in kinds {
-            roots.push(kind.ty);
-            roots.extend(self.list_type(kind));
-            roots.extend(kind.subresources.iter().filter_map(|s| self.type_of(&s.gvk)));
-            for name in SHARED {
-                let Some(ty) = self.schema().lookup(&format!("meta_v1.{name}")) else { continue };
-                let gvk = GroupVersionKind::new(&kind.group, &kind.version, name);
-                let gvks = shared.entry(ty).or_default();
-                if !gvks.contains(&gvk) {
-                    gvks.push(gvk);
+            match kind.custom_document(version) {
+                Some(document) => {
+                    custom.insert(self.list_name(kind), list_document(kind, &self.own_name(kind), version));
+                    custom.insert(self.own_name(kind), document);
+                    roots.extend(["meta_v1.ObjectMeta", "meta_v1.ListMeta"].iter().filter_map(|name| self.schema().lookup(name)));
+                }
+                None => {
+                    roots.push(kind.ty);
+                    roots.extend(self.list_type(kind));
                 }
             }
+            let own = |s: &&Subresource| !(kind.is_custom() && s.gvk.kind == kind.kind);
+            roots.extend(kind.subresources.iter().filter(own).filter_map(|s| self.type_of(&s.gvk)));
+            for name in SHARED {
+                let Some(ty) = self.schema().lookup(&format!("meta_v1.{name}")) else { continue };
+                shared.entry(ty).or_default().insert(GroupVersionKind::new(&kind.group, &kind.version, name));
+            }
         }
+        let mut shared: BTreeMap<TypeId, Vec<GroupVersionKind>> =
+            shared.into_iter().map(|(ty, all)| (ty, all.into_iter().collect())).collect();
         roots.extend(shared.keys().copied());
         if let Some(status) = self.schema().lookup("meta_v1.Status") {
             roots.push(status);
             shared.insert(status, vec![GroupVersionKind::new("", "v1", "Status")]);
         }
-        self.schema().openapi_definitions(roots, version, &shared)
+        let mut all = self.schema().openapi_definitions(roots, version, &shared);
+        all.extend(custom);
+        all
+    }
+
+    fn own_name(&self, kind: &Kind) -> String {
+        if kind.is_custom() { model_name(kind, &kind.kind) } else { self.name_of(Some(kind.ty)) }
+    }
+
+    fn list_name(&self, kind: &Kind) -> String {
+        if kind.is_custom() { model_name(kind, &kind.list_kind) } else { self.name_of(self.list_type(kind)) }
     }
 
     fn list_type(&self, kind: &Kind) -> Option<TypeId> {
@@ -108,11 +144,16 @@ impl Registry {
             let base = root(&GroupVersion::new(&kind.group, &kind.version));
             let plural = &kind.plural;
             let collection = if kind.namespaced { format!("{base}/namespaces/{{namespace}}/{plural}") } else { format!("{base}/{plural}") };
-            let (own, list) = (self.name_of(Some(kind.ty)), self.name_of(self.list_type(kind)));
+            let (own, list) = (self.own_name(kind), self.list_name(kind));
+            let patches: &[&str] = if kind.is_custom() { &CUSTOM_PATCHES } else { &PATCHES };
             let gvk = kind.gvk();
             let has = |verb: &&(&str, &str)| kind.verbs.iter().any(|v| v == verb.1);
-            let ops = |pairs: &[(&'static str, &'static str)], answer: &str| -> Vec<Op> {
-                pairs.iter().filter(has).map(|(method, verb)| Op { method, verb, body: own.clone(), answer: answer.into() }).collect()
+            let ops = |pairs: &[(&'static str, &'static str)], answer: &str| -> Vec<Op<'_>> {
+                pairs
+                    .iter()
+                    .filter(has)
+                    .map(|(method, verb)| Op { method, verb, body: own.clone(), answer: answer.into(), patches })
+                    .collect()
             };
             let mut at_collection = ops(&[("get", "list")], &list);
             at_collection.extend(ops(&[("post", "create")], &own));
@@ -129,12 +170,13 @@ impl Registry {
                 paths.insert(format!("{collection}/{{name}}"), item(&at_item, &gvk, &with_name, version));
             }
             for sub in &kind.subresources {
-                let name = self.name_of(self.type_of(&sub.gvk));
+                let is_own = kind.is_custom() && sub.gvk.kind == kind.kind;
+                let name = if is_own { own.clone() } else { self.name_of(self.type_of(&sub.gvk)) };
                 let methods = [("get", "get"), ("post", "create"), ("put", "update"), ("patch", "patch"), ("delete", "delete")];
-                let ops: Vec<Op> = methods
+                let ops: Vec<Op<'_>> = methods
                     .into_iter()
                     .filter(|(_, verb)| sub.verbs.iter().any(|v| v == verb))
-                    .map(|(method, verb)| Op { method, verb, body: name.clone(), answer: name.clone() })
+                    .map(|(method, verb)| Op { method, verb, body: name.clone(), answer: name.clone(), patches })
                     .collect();
                 paths.insert(format!("{collection}/{{name}}/{}", sub.name), item(&ops, &sub.gvk, &with_name, version));
             }
@@ -144,13 +186,15 @@ impl Registry {
 }
 
 /// One operation on a path.
-struct Op {
+struct Op<'p> {
     method: &'static str,
     verb: &'static str,
     /// The definition of what is sent.
     body: String,
     /// The definition of what comes back.
     answer: String,
+    /// The media types of its patches.
+    patches: &'p [&'p str],
 }
 
 /// Where a group and version are served.
@@ -158,7 +202,7 @@ fn root(gv: &GroupVersion) -> String {
     if gv.group.is_empty() { format!("/api/{}", gv.version) } else { format!("/apis/{}/{}", gv.group, gv.version) }
 }
 
-fn item(ops: &[Op], gvk: &GroupVersionKind, parameters: &[&str], version: Version) -> Value {
+fn item(ops: &[Op<'_>], gvk: &GroupVersionKind, parameters: &[&str], version: Version) -> Value {
     let mut members = Map::new();
     for op in ops {
         members.insert(op.method.into(), operation(op, gvk, version));
@@ -205,7 +249,7 @@ fn query(verb: &str) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-fn operation(op: &Op, gvk: &GroupVersionKind, version: Version) -> Value {
+fn operation(op: &Op<'_>, gvk: &GroupVersionKind, version: Version) -> Value {
     let action = if op.verb == "create" {
         "post"
     } else if op.verb == "update" {
@@ -230,12 +274,12 @@ fn operation(op: &Op, gvk: &GroupVersionKind, version: Version) -> Value {
         Version::V2 => {
             parameters.extend(body.map(|schema| json!({"name": "body", "in": "body", "required": op.verb != "delete", "schema": schema})));
             operation["responses"] = json!({"200": {"description": "OK", "schema": answer}});
-            operation["consumes"] = if op.verb == "patch" { json!(PATCHES) } else { json!(["*/*"]) };
+            operation["consumes"] = if op.verb == "patch" { json!(op.patches) } else { json!(["*/*"]) };
         }
         Version::V3 => {
             operation["responses"] = json!({"200": {"description": "OK", "content": {"application/json": {"schema": answer}}}});
             if let Some(schema) = body {
-                let types: &[&str] = if op.verb == "patch" { &PATCHES } else { &["*/*"] };
+                let types: &[&str] = if op.verb == "patch" { op.patches } else { &["*/*"] };
                 let content: Map = types.iter().map(|t| ((*t).to_owned(), json!({"schema": schema}))).collect();
                 operation["requestBody"] = json!({"content": content});
             }

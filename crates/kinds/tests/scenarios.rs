@@ -404,7 +404,8 @@ fn tables_show_what_kubectl_get_shows() {
 #[test]
 fn schema_documents_hold_what_kubectl_reads() {
     let registry = Registry::builtin();
-    let core = registry.openapi_v3(&gantry_object::GroupVersion::new("", "v1")).expect("served");
+    let served: Vec<_> = registry.kinds().iter().cloned().map(std::sync::Arc::new).collect();
+    let core = registry.openapi_v3(&gantry_object::GroupVersion::new("", "v1"), &served).expect("served");
     let patch = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
     assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
     assert!(patch["parameters"].as_array().expect("parameters").iter().any(|p| p["name"] == "fieldValidation"));
@@ -413,7 +414,7 @@ fn schema_documents_hold_what_kubectl_reads() {
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["items"], json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}]}));
     // Every reference leads somewhere, in both versions.
-    for (document, prefix) in [(core.to_string(), "#/components/schemas/"), (registry.openapi_v2().to_string(), "#/definitions/")] {
+    for (document, prefix) in [(core.to_string(), "#/components/schemas/"), (registry.openapi_v2(&served).to_string(), "#/definitions/")] {
         let whole: Value = serde_json::from_str(&document).expect("JSON");
         let definitions = whole.get("definitions").or_else(|| whole.pointer("/components/schemas")).expect("definitions");
         for reference in document.split(prefix).skip(1) {

@@ -67,6 +67,7 @@ pub(crate) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Stat
 /// Refuses what policy forbids. Runs on the finished object; on a delete `object` is null.
 pub(crate) fn validate(review: &Review<'_>, object: &Value) -> Result<(), Status> {
     namespace::may_delete(review)?;
+    namespace::may_finalize(review, object)?;
     node_restriction::validate(review, object)?;
     certificates::validate(review, object)
 }

@@ -28,6 +28,15 @@ pub(super) fn exists(review: &Review<'_>, object: &Value) -> Result<(), Status> 
     Ok(())
 }
 
+/// A namespace is not let go while custom resources are left in it.
+pub(super) fn may_finalize(review: &Review<'_>, object: &Value) -> Result<(), Status> {
+    let lets_go = || object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    if review.is("", "namespaces", "finalize") && meta::is_deleting(object) && lets_go() {
+        return review.server.may_finalize(meta::name(object));
+    }
+    Ok(())
+}
+
 /// The namespaces that come with a cluster stay.
 pub(super) fn may_delete(review: &Review<'_>) -> Result<(), Status> {
     let name = review.call.object.name.as_str();

@@ -85,7 +85,8 @@ impl Accept {
     }
 
     /// The first alternative that this server can give. No header: JSON.
-    pub(crate) fn negotiate(header: &str, include: IncludeObject) -> Result<Self, Status> {
+    /// Custom resources have no protobuf form, but their tables and metadata have.
+    pub(crate) fn negotiate(header: &str, include: IncludeObject, is_custom: bool) -> Result<Self, Status> {
         if header.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -103,7 +104,13 @@ impl Accept {
                 "PartialObjectMetadata" | "PartialObjectMetadataList" if is_meta => Shape::Partial,
                 _ => continue,
             };
+            if is_custom && format == Format::Protobuf && shape == Shape::Object {
+                continue;
+            }
             return Ok(Self { format, shape, gzip: false });
+        }
+        if is_custom {
+            return Err(Status::not_acceptable("only the following media types are accepted: application/json, application/yaml"));
         }
         Err(Status::not_acceptable(
             "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
@@ -130,7 +137,7 @@ mod tests {
             ("text/html", None),
         ];
         for (header, expected) in cases {
-            let found = Accept::negotiate(header, IncludeObject::Metadata).ok();
+            let found = Accept::negotiate(header, IncludeObject::Metadata, false).ok();
             assert_eq!(found.map(|a| (a.format, a.shape != Shape::Object)), expected, "{header}");
         }
     }

@@ -77,6 +77,11 @@ impl WatchEncoder {
 
     /// Where an event keeps this encoding for other watchers. Tables hold ages, so theirs cannot be shared.
     fn slot(&self, change: Change) -> Option<u8> {
+        let kind = &self.call.kind;
+        // Versions of one resource are shown each in its own form, and an event keeps the stored one's alone.
+        if kind.is_custom() && kind.storage.as_ref().is_none_or(|s| s.version != kind.version) {
+            return None;
+        }
         let format = match (self.accept.format, self.accept.shape, self.call.kind.is_converted()) {
             (Format::Json, Shape::Object, false) => 0,
             (Format::Json, Shape::Object, true) => 3,

@@ -1,6 +1,7 @@
 //! The Scale of a workload: how many replicas it has and shall have.
 
 use gantry_client::Verb;
+use gantry_kinds::{Kind, Lookout};
 use gantry_object::labels::Selector;
 use gantry_object::{GroupVersionKind, Status, Value, meta};
 use serde_json::json;
@@ -8,14 +9,48 @@ use serde_json::json;
 use crate::call::{Answer, Call};
 use crate::server::Server;
 
-/// The Scale of an object.
-fn scale_of(object: &Value) -> Value {
+/// The Scale of an object whose definition says where its numbers are.
+fn custom_scale(object: &Value, lookout: &Lookout) -> Value {
+    let at = |pointer: &str| if pointer.is_empty() { &Value::Null } else { object.pointer(pointer).unwrap_or(&Value::Null) };
+    let mut spec = json!({});
+    if let Some(replicas) = at(&lookout.spec).as_i64().filter(|r| *r != 0) {
+        spec["replicas"] = json!(replicas);
+    }
+    let mut status = json!({"replicas": at(&lookout.status).as_i64().unwrap_or(0)});
+    if let Some(selector) = at(&lookout.selector).as_str().filter(|s| !s.is_empty()) {
+        status["selector"] = json!(selector);
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": scale_metadata(object), "spec": spec, "status": status})
+}
+
+/// Puts a member where a pointer says, with the objects that lead to it.
+fn put(object: &mut Value, pointer: &str, value: Value) {
+    let mut at = object;
+    for name in pointer.trim_start_matches('/').split('/') {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[name];
+    }
+    *at = value;
+}
+
+fn scale_metadata(object: &Value) -> Value {
     let mut metadata = json!({});
     for member in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = meta::metadata(object).and_then(|m| m.get(member)) {
             metadata[member] = value.clone();
         }
     }
+    metadata
+}
+
+/// The Scale of an object.
+fn scale_of(kind: &Kind, object: &Value) -> Value {
+    if let Some(lookout) = kind.lookout() {
+        return custom_scale(object, lookout);
+    }
+    let metadata = scale_metadata(object);
     let selector = &object["spec"]["selector"];
     let selector = Selector::from_label_selector(selector).ok().flatten().map(|s| s.to_string()).unwrap_or_default();
     let mut spec = json!({});
@@ -33,7 +68,7 @@ impl Server {
         let given = match call.verb {
             Verb::Get => {
                 let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
-                return Ok(Answer::Transient { value: scale_of(&crate::verbs::tree(&object)), created: false });
+                return Ok(Answer::Transient { value: scale_of(&call.kind, &self.tree(call, &object)), created: false });
             }
             Verb::Update => Some(self.decode_subresource(call, warnings)?),
             Verb::Patch(_) => None,
@@ -43,7 +78,7 @@ impl Server {
             .change(call, |old| {
                 let scale = match &given {
                     Some(scale) => scale.clone(),
-                    None => self.patched_as(call, ty, &scale_of(old), warnings)?,
+                    None => self.patched_as(call, ty, &scale_of(&call.kind, old), warnings)?,
                 };
                 let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
                 if replicas < 0 {
@@ -52,7 +87,10 @@ impl Server {
                     return Err(Status::invalid(&gvk, &call.object.name, &vec![error]));
                 }
                 let mut new = old.clone();
-                new["spec"]["replicas"] = json!(replicas);
+                match call.kind.lookout() {
+                    Some(lookout) => put(&mut new, &lookout.spec, json!(replicas)),
+                    None => new["spec"]["replicas"] = json!(replicas),
+                }
                 let metadata = meta::metadata_mut(&mut new);
                 metadata.remove("resourceVersion");
                 // The Scale's own version and uid are preconditions, as those of an update are.
@@ -65,10 +103,10 @@ impl Server {
             })
             .await?;
         let object = match answer {
-            Answer::Object { object, .. } => crate::verbs::tree(&object),
+            Answer::Object { object, .. } => self.tree(call, &object),
             Answer::Transient { value, .. } => value,
             other => return Ok(other),
         };
-        Ok(Answer::Transient { value: scale_of(&object), created: false })
+        Ok(Answer::Transient { value: scale_of(&call.kind, &object), created: false })
     }
 }

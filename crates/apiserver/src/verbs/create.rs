@@ -17,6 +17,7 @@ const LONGEST_STEM: usize = 58;
 impl Server {
     pub(super) async fn create(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
         let object = self.decode(call, warnings)?;
+        warnings.extend(call.kind.warnings(&object, &Value::Null));
         self.create_object(call, object).await
     }
 

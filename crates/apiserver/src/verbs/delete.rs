@@ -114,6 +114,10 @@ impl Server {
             let metadata = meta::metadata_mut(object);
             metadata.insert("deletionTimestamp".into(), json!(now.plus(Duration::from_secs(grace.unsigned_abs())).rfc3339()));
             metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
+            if !was_deleting {
+                call.kind.begin_deletion(object, now);
+            }
+            let metadata = meta::metadata_mut(object);
             if !was_deleting && let Some(generation) = metadata.get("generation").and_then(Value::as_i64) {
                 metadata.insert("generation".into(), json!(generation + 1));
             }

@@ -7,6 +7,7 @@ mod patch;
 mod read;
 pub(crate) mod watch;
 
+pub(crate) use change::is_done;
 use gantry_client::Verb;
 use gantry_object::{Encoded, Revision, Status, Value};
 use gantry_schema::Decoded;
@@ -39,6 +40,7 @@ impl Server {
     }
 
     async fn do_verb(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
+        self.check_custom(call, warnings)?;
         if call.subresource.is_empty() && call.kind.stored() {
             match call.verb {
                 Verb::Get => self.get(call).await,
@@ -51,6 +53,24 @@ impl Server {
         } else {
             self.subresource(call, warnings).await
         }
+    }
+
+    /// What a custom resource's definition says of a call: deprecated versions are told, some calls refused.
+    fn check_custom(&self, call: &Call, warnings: &mut Vec<String>) -> Result<(), Status> {
+        warnings.extend(call.kind.deprecation().map(String::from));
+        if call.kind.needs_webhook() {
+            let message = format!(
+                "conversion webhook for {} failed: this server calls no conversion webhooks yet; use the version that objects are stored in",
+                call.kind.gvk()
+            );
+            return Err(Status::internal(message));
+        }
+        if call.verb == Verb::Create && self.is_terminating(&call.kind) {
+            let mut status = Status::method_not_supported(&call.resource(), "create");
+            status.message = "create not allowed while custom resource definition is terminating".into();
+            return Err(status);
+        }
+        Ok(())
     }
 
     /// Decodes a body as the call's kind; what strictness finds becomes an error or warnings.
@@ -68,10 +88,13 @@ impl Server {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let schema = self.registry().schema();
+        let own = ty == call.kind.ty && call.kind.is_custom();
         let malformed = |e: gantry_schema::DecodeError| {
             Status::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {e}", call.kind.version))
         };
         let decoded = match call.media {
+            Media::Json if own => call.kind.decode_json(&call.body).map_err(malformed)?,
+            Media::Yaml if own => call.kind.decode_yaml(&call.body).map_err(malformed)?,
             Media::Json => schema.decode_json(ty, &call.body).map_err(malformed)?,
             Media::Yaml => schema.decode_yaml(ty, &call.body).map_err(malformed)?,
             Media::Protobuf => {

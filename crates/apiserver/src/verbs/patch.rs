@@ -40,7 +40,9 @@ impl Server {
         if !patched.is_object() {
             return Err(Status::bad_request("the patch does not leave a JSON object"));
         }
-        let decoded = schema.conform(ty, patched).map_err(|e: DecodeError| {
+        let own = ty == call.kind.ty && call.kind.is_custom();
+        let conformed = if own { call.kind.conform(patched) } else { schema.conform(ty, patched) };
+        let decoded = conformed.map_err(|e: DecodeError| {
             let what = format!("{} in version {:?} cannot be handled as a {}: {e}", call.kind.kind, call.kind.version, call.kind.kind);
             Status::bad_request(what)
         })?;

@@ -46,6 +46,8 @@ pub(crate) struct Feed {
     initial_bookmark: Option<Revision>,
     watcher: Watcher,
     bookmarks: bool,
+    /// Ends with the definition of a custom resource.
+    life: Option<tokio::sync::watch::Receiver<()>>,
     over: bool,
 }
 
@@ -80,7 +82,9 @@ impl Server {
         }
         let ends_initial = sends_initial && options.initial_events == Some(true) && options.bookmarks;
         let initial_bookmark = ends_initial.then(|| snapshot.revision());
+        let life = self.life(&call.kind);
         Ok(Feed {
+            life,
             call: Arc::new(call),
             server: self.clone(),
             filter,
@@ -121,6 +125,15 @@ impl Feed {
 
     /// The next thing to tell; `None` when there is nothing more after the history was gone.
     pub(crate) async fn next(&mut self) -> Option<Told> {
+        let Some(mut life) = self.life.clone() else { return self.next_told().await };
+        gantry_ports::select! {
+            told = self.next_told() => told,
+            // Nothing is ever sent: this ends when the definition is gone or another one.
+            _ = life.changed() => None,
+        }
+    }
+
+    async fn next_told(&mut self) -> Option<Told> {
         if self.over {
             return None;
         }

@@ -4,6 +4,7 @@
 mod world;
 
 mod components;
+mod customs;
 mod deletes;
 mod formats;
 mod identities;

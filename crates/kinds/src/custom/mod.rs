@@ -28,6 +28,7 @@ pub(crate) struct Custom {
     version: usize,
     /// Where a Scale finds its numbers.
     scale: Option<Lookout>,
+    served: bool,
     deprecation: Option<String>,
     converts_by_webhook: bool,
     structural: OnceLock<Structural>,
@@ -49,12 +50,12 @@ fn pointer(path: &str) -> String {
     path.replace('.', "/")
 }
 
-/// The kinds that a definition has, one for each served version, preferred ones first. None before it is established.
+/// The kinds that a definition has, one for each version, preferred ones first.
 pub fn custom_kinds(registry: &Registry, crd: &Value, definition: &Bytes) -> Vec<Kind> {
     let versions = items(crd, "/spec/versions");
     let Some(storage) = versions.iter().find(|v| v["storage"] == true).map(|v| text(v, "/name")) else { return Vec::new() };
     let mut kinds: Vec<Kind> = Vec::new();
-    for (i, version) in versions.iter().enumerate().filter(|(_, v)| v["served"] == true) {
+    for (i, version) in versions.iter().enumerate() {
         kinds.push(kind(registry, crd, definition, (i, version), storage));
     }
     kinds.sort_by(|a, b| precedence(&b.version).cmp(&precedence(&a.version)).then_with(|| a.version.cmp(&b.version)));
@@ -114,6 +115,7 @@ fn kind(registry: &Registry, crd: &Value, definition: &Bytes, (place, version): 
             definition: definition.clone(),
             version: place,
             scale: lookout(version),
+            served: version["served"] == true,
             deprecation: deprecation(version, &gvk),
             converts_by_webhook: text(crd, "/spec/conversion/strategy") == "Webhook",
             structural: OnceLock::new(),
@@ -253,9 +255,15 @@ impl Kind {
         self.custom.as_ref().and_then(|c| c.deprecation.as_deref())
     }
 
-    /// Whether its objects would have to be converted by a webhook to be shown in this version.
-    pub fn needs_webhook(&self, stored_version: &str) -> bool {
-        self.custom.as_ref().is_some_and(|c| c.converts_by_webhook) && stored_version != self.api_version()
+    /// Whether clients may use it: definitions may have versions that are not served.
+    pub fn is_served(&self) -> bool {
+        self.custom.as_ref().is_none_or(|c| c.served)
+    }
+
+    /// Whether its objects would have to be converted by a webhook, since they are stored in another version.
+    pub fn needs_webhook(&self) -> bool {
+        let is_stored_form = self.storage.as_ref().is_some_and(|s| s.version == self.version);
+        self.custom.as_ref().is_some_and(|c| c.converts_by_webhook) && !is_stored_form
     }
 
     /// The definition of a custom resource in schema documents.

@@ -82,7 +82,7 @@ fn is_credit_card(text: &str) -> bool {
     let d = digits(text);
     let luhn: u32 =
         d.iter().rev().enumerate().map(|(i, n)| if i % 2 == 1 { [0, 2, 4, 6, 8, 1, 3, 5, 7, 9][*n as usize] } else { *n }).sum();
-    (13..=16).contains(&d.len()) && luhn % 10 == 0
+    (13..=16).contains(&d.len()) && luhn.is_multiple_of(10)
 }
 
 fn is_rgb(text: &str) -> bool {

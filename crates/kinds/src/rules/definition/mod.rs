@@ -10,7 +10,7 @@ use serde_json::json;
 pub(crate) use schema::unknown_formats;
 
 use crate::custom::JsonPath;
-use crate::rules::{Generation, PLAIN, Rules};
+use crate::rules::{Generation, Rules};
 use crate::tree::{at, copy_member, items, items_mut, object_mut, set_if_empty, text};
 
 /// The finalizer that holds a definition until its objects are gone.
@@ -297,9 +297,7 @@ fn simple_path(given: &str, path: &Path, errors: &mut ErrorList) -> bool {
         "must not be empty"
     } else if !given.starts_with('.') {
         "must be a simple json path starting with ."
-    } else if given != "." && given.ends_with('.')
-        || given.split('.').skip(1).any(|p| p.is_empty() || p.contains(['[', ']'])) && given != "."
-    {
+    } else if given.split('.').skip(1).any(|p| p.is_empty() || p.contains(['[', ']'])) {
         "must be a json path in the dot notation"
     } else {
         return true;
