@@ -128,14 +128,12 @@ impl Kind {
         }
     }
 
-    /// What a writer is warned of: formats nobody checks.
+    /// What a writer is warned of: what a definition says that nothing is checked against.
     pub fn warnings(&self, new: &Value, old: &Value) -> Vec<String> {
         if self.kind != "CustomResourceDefinition" || self.custom.is_some() {
             return Vec::new();
         }
-        let before = rules::definition::unknown_formats(old);
-        let found = rules::definition::unknown_formats(new);
-        found.iter().filter(|f| !before.contains(f)).map(|f| format!("unrecognized format {f:?}")).collect()
+        rules::definition::warnings(new, old)
     }
 
     /// Whether a delete answers with the object that is gone, not with a Status.

@@ -53,9 +53,14 @@ impl Server {
             meta::metadata_mut(&mut object).remove("resourceVersion");
             return self.create_object(call, object).await;
         }
-        self.change(call, |old| match &updated {
-            Some(object) => Ok(object.clone()),
-            None => self.patched(call, old, warnings),
+        self.change(call, |old| {
+            let new = match &updated {
+                Some(object) => object.clone(),
+                None => self.patched(call, old, warnings)?,
+            };
+            let more = call.kind.warnings(&new, old);
+            warnings.extend(more.into_iter().filter(|w| !warnings.contains(w)).collect::<Vec<_>>());
+            Ok(new)
         })
         .await
     }

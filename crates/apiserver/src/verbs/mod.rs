@@ -27,6 +27,7 @@ impl Server {
                 return Err(Status::internal("the version that was found could not be made durable"));
             }
         }
+        let warnings = call.kind.deprecation().map(String::from).into_iter().chain(warnings).collect();
         Ok(Answered { answer: answer?, warnings })
     }
 
@@ -40,7 +41,7 @@ impl Server {
     }
 
     async fn do_verb(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
-        self.check_custom(call, warnings)?;
+        self.check_custom(call)?;
         if call.subresource.is_empty() && call.kind.stored() {
             match call.verb {
                 Verb::Get => self.get(call).await,
@@ -55,9 +56,8 @@ impl Server {
         }
     }
 
-    /// What a custom resource's definition says of a call: deprecated versions are told, some calls refused.
-    fn check_custom(&self, call: &Call, warnings: &mut Vec<String>) -> Result<(), Status> {
-        warnings.extend(call.kind.deprecation().map(String::from));
+    /// Refuses what a custom resource's definition doesn't let a call do.
+    fn check_custom(&self, call: &Call) -> Result<(), Status> {
         if call.kind.needs_webhook() {
             let message = format!(
                 "conversion webhook for {} failed: this server calls no conversion webhooks yet; use the version that objects are stored in",

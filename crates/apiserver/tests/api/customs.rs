@@ -130,6 +130,10 @@ async fn definitions_that_break_the_rules_are_refused_in_upstreams_words() {
     let made = admin.post(DEFINITIONS, &odd).await;
     made.expect(201);
     assert_eq!(made.warnings(), ["299 - \"unrecognized format \\\"cron\\\"\""]);
+    let rule = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations", "value": [{"rule": "has(self.spec)"}]}]);
+    let ruled = admin.patch(&format!("{DEFINITIONS}/crontabs.stable.example.com"), "json", &rule).await;
+    ruled.expect(200);
+    assert!(ruled.warnings()[0].contains("does not enforce them yet"));
 }
 
 #[tokio::test]

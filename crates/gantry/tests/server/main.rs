@@ -4,6 +4,7 @@
 
 mod client;
 mod crash;
+mod customs;
 mod disk;
 mod harness;
 mod kubectl;

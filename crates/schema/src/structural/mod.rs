@@ -104,12 +104,8 @@ struct Pattern {
     compiled: OnceLock<Option<Regex>>,
 }
 
-/// Compiles a pattern as Go's regular expressions have it, which share their syntax with Rust's but for little.
-///
-/// # Errors
-/// What is wrong with the pattern.
-pub fn compile_pattern(text: &str) -> Result<Regex, regex::Error> {
-    // Quoting by \Q…\E is what Rust lacks of it.
+/// A pattern of Go's in Rust's syntax, which lacks quoting by \Q…\E and has all else that Go's has.
+fn translated(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, quoted)) = rest.split_once(r"\Q") {
@@ -119,12 +115,22 @@ pub fn compile_pattern(text: &str) -> Result<Regex, regex::Error> {
         rest = after;
     }
     plain.push_str(rest);
-    regex::RegexBuilder::new(&plain).size_limit(LARGEST_PATTERN).build()
+    plain
+}
+
+/// Checks that a pattern is a regular expression, without the cost of compiling it.
+///
+/// # Errors
+/// What is wrong with the pattern.
+pub fn check_pattern(text: &str) -> Result<(), String> {
+    let parsed = regex_syntax::Parser::new().parse(&translated(text));
+    parsed.map(drop).map_err(|problem| problem.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
 }
 
 impl Pattern {
     fn matches(&self, text: &str) -> bool {
-        let compiled = self.compiled.get_or_init(|| compile_pattern(&self.text).ok());
+        let compiled =
+            self.compiled.get_or_init(|| regex::RegexBuilder::new(&translated(&self.text)).size_limit(LARGEST_PATTERN).build().ok());
         compiled.as_ref().is_none_or(|r| r.is_match(text))
     }
 }

@@ -7,11 +7,11 @@ use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Timestamp, Value, meta, names};
 use serde_json::json;
 
-pub(crate) use schema::unknown_formats;
+pub(crate) use schema::warnings;
 
 use crate::custom::JsonPath;
 use crate::rules::{Generation, Rules};
-use crate::tree::{at, copy_member, items, items_mut, object_mut, set_if_empty, text};
+use crate::tree::{at, copy_member, items, object_mut, text};
 
 /// The finalizer that holds a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -117,9 +117,6 @@ fn update(new: &mut Value, old: &Value, subresource: Option<&str>) {
     match subresource {
         None => remember_storage_version(new),
         Some(_) => copy_member(new, old, "spec"),
-    }
-    for condition in items_mut(new, "/status/conditions") {
-        set_if_empty(condition, "status", "Unknown");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use gantry_object::Value;
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_schema::structural::Structural;
+use gantry_schema::structural::{Structural, is_known_format};
 
 use super::structural;
 use crate::tree::{at, items, text};
@@ -264,31 +264,48 @@ fn defaults(schema: &Value, in_meta: bool, path: &Path, errors: &mut ErrorList) 
     defaults(at(schema, "/additionalProperties"), in_meta, &path.child("additionalProperties"), errors);
 }
 
-/// Formats that no value is checked against, each once, in order.
-pub(crate) fn unknown_formats(crd: &Value) -> Vec<String> {
-    fn walk(schema: &Value, found: &mut Vec<String>) {
-        match schema {
-            Value::Object(members) => {
-                if let Some(format) = members.get("format").and_then(Value::as_str).filter(|f| !f.is_empty())
-                    && !gantry_schema::structural::is_known_format(text(schema, "/type"), format)
-                    && !found.iter().any(|f| f == format)
-                {
-                    found.push(format.into());
-                }
-                for (name, v) in members {
-                    match name.as_str() {
-                        "properties" => v.as_object().into_iter().flatten().for_each(|(_, v)| walk(v, found)),
-                        "items" | "additionalProperties" | "not" | "allOf" | "anyOf" | "oneOf" => walk(v, found),
-                        _ => {}
-                    }
+/// Words of a definition's schemas that nothing is checked against.
+#[derive(Default)]
+struct Unchecked {
+    formats: Vec<String>,
+    has_rules: bool,
+}
+
+fn unchecked(schema: &Value, found: &mut Unchecked) {
+    match schema {
+        Value::Object(members) => {
+            let format = text(schema, "/format");
+            if !format.is_empty() && !is_known_format(text(schema, "/type"), format) && !found.formats.iter().any(|f| f == format) {
+                found.formats.push(format.into());
+            }
+            found.has_rules |= !items(schema, "/x-kubernetes-validations").is_empty();
+            for (name, v) in members {
+                match name.as_str() {
+                    "properties" => v.as_object().into_iter().flatten().for_each(|(_, v)| unchecked(v, found)),
+                    "items" | "additionalProperties" | "not" | "allOf" | "anyOf" | "oneOf" => unchecked(v, found),
+                    _ => {}
                 }
             }
-            Value::Array(items) => items.iter().for_each(|v| walk(v, found)),
-            _ => {}
         }
+        Value::Array(items) => items.iter().for_each(|v| unchecked(v, found)),
+        _ => {}
     }
-    let mut found = Vec::new();
-    items(crd, "/spec/versions").iter().for_each(|v| walk(at(v, "/schema/openAPIV3Schema"), &mut found));
-    found.sort();
+}
+
+fn unchecked_in(crd: &Value) -> Unchecked {
+    let mut found = Unchecked::default();
+    items(crd, "/spec/versions").iter().for_each(|v| unchecked(at(v, "/schema/openAPIV3Schema"), &mut found));
+    found.formats.sort();
     found
+}
+
+/// What the writer of a definition is warned of: what it says that no value is checked against, as far as it is new.
+pub(crate) fn warnings(new: &Value, old: &Value) -> Vec<String> {
+    let (found, before) = (unchecked_in(new), unchecked_in(old));
+    let formats = found.formats.iter().filter(|f| !before.formats.contains(f));
+    let mut all: Vec<String> = formats.map(|f| format!("unrecognized format {f:?}")).collect();
+    if found.has_rules && !before.has_rules {
+        all.push("x-kubernetes-validations: this server keeps and publishes the rules, but does not enforce them yet".into());
+    }
+    all
 }

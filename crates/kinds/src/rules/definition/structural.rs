@@ -2,7 +2,7 @@
 
 use gantry_object::Value;
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_schema::structural::compile_pattern;
+use gantry_schema::structural::check_pattern;
 use serde_json::json;
 
 use crate::tree::{items, text};
@@ -134,9 +134,8 @@ fn values(schema: &Value, skips_any: bool, skips_first_all: bool, path: &Path, e
     }
     nested(&schema["not"], false, &path.child("not"), errors);
     if let Some(pattern) = schema["pattern"].as_str()
-        && let Err(problem) = compile_pattern(pattern)
+        && let Err(problem) = check_pattern(pattern)
     {
-        let problem = problem.to_string().lines().last().unwrap_or_default().to_owned();
         let detail = format!("must be a valid regular expression, but isn't: {problem}");
         errors.push(Error::invalid(&path.child("pattern"), pattern, &detail));
     }
