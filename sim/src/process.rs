@@ -91,7 +91,7 @@ impl Process {
 
     /// Whether the log can no longer be written, which a restart mends.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.log.broken().is_some()
+        self.store.failure().is_some()
     }
 
     /// Takes the process down: those who wait for an answer get none.

@@ -238,7 +238,7 @@ impl Worker {
                 bench.trace.count(Sort::Act, "stop container");
                 bench.machine.end(&id, 0, now).into_iter().for_each(|ended| self.ended(ended));
             }
-            Step::RemoveContainer(id) => {
+            Step::RemoveContainer(id) | Step::DiscardContainer { id, .. } => {
                 bench.machine.remove(&id);
                 self.observed.containers.values_mut().for_each(|all| all.retain(|c| c.id != id));
                 self.observed.containers.retain(|_, all| !all.is_empty());

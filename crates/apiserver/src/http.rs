@@ -17,6 +17,7 @@ use crate::authorize::Attributes;
 use crate::call::{Call, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
+use crate::health::Health;
 use crate::options::{field_validation, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
@@ -67,8 +68,9 @@ impl Server {
         if (path == "/api" || path == "/apis") && wants_aggregated(accept) {
             return Ok(response(200, AGGREGATED, self.discovery().aggregated(path == "/api")));
         }
-        if let Some(text) = health(path, request.uri().query().unwrap_or("")) {
-            return Ok(response(200, "text/plain; charset=utf-8", text));
+        if let Some(health) = Health::asked(path, request.uri().query().unwrap_or("")) {
+            let (status, text) = health.answer(self.store());
+            return Ok(response(status, "text/plain; charset=utf-8", text));
         }
         let json = |value: gantry_object::Value| response(200, "application/json", value.to_string());
         match path {
@@ -93,8 +95,11 @@ impl Server {
             return Err(Status::no_such_path());
         }
         // What patch it is matters only once it is known that this can be patched.
+        let namespace = if kind.namespaced { path.namespace.clone() } else { String::new() };
+        let object = ObjectName { namespace, name: path.name.clone() };
         let verb = path::verb(request.method(), &path, Some(patch.unwrap_or(PatchType::Json)));
-        let verb = verb.filter(|verb| has_verb(&kind, &path, *verb)).ok_or_else(|| method_not_allowed(request.method(), &path))?;
+        let verb = verb.filter(|verb| has_verb(&kind, &path.subresource, &object, *verb));
+        let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
         let include = include_object(&query)?;
         let accept = Accept::negotiate(header(&request, ACCEPT), include)?.with_encoding(header(&request, ACCEPT_ENCODING));
         if matches!(verb, Verb::Patch(_)) && patch.is_none() {
@@ -102,13 +107,12 @@ impl Server {
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
             ));
         }
-        let namespace = if kind.namespaced { path.namespace.clone() } else { String::new() };
         let mut call = Call {
             user,
             verb,
             kind,
             subresource: path.subresource.clone(),
-            object: ObjectName { namespace, name: path.name.clone() },
+            object,
             params: params(verb, &query)?,
             field_validation: field_validation(verb, &query)?,
             media: media(verb, &content_type)?,
@@ -123,7 +127,7 @@ impl Server {
         }
         let is_head = request.method() == http::Method::HEAD;
         call.body = read_body(request).await?;
-        let answered = self.dispatch(call.clone()).await?;
+        let answered = self.dispatch(&call).await?;
         let mut response = self.respond(&call, &accept, answered);
         if is_head {
             *response.body_mut() = gantry_transport::full(Bytes::new());
@@ -184,37 +188,22 @@ impl Server {
     }
 }
 
-/// What there is to be healthy: each answers under its own path too. A server that answers has its store open and its loops running.
-const CHECKS: [&str; 2] = ["ping", "log"];
-
-/// The answer to a question about health, if that is what a path is.
-fn health(path: &str, query: &str) -> Option<String> {
-    let (name, check) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
-    if !matches!(name, "healthz" | "livez" | "readyz") || !(check.is_empty() || CHECKS.contains(&check)) {
-        return None;
-    }
-    if !check.is_empty() || !query.split('&').any(|part| part.split('=').next() == Some("verbose")) {
-        return Some("ok".into());
-    }
-    let lines: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
-    Some(format!("{lines}{name} check passed\n"))
-}
-
 /// Whether a kind has what a path names: objects of namespaces lie in namespaces, others do not, and subresources are the kind's own.
 fn exists(kind: &Kind, path: &ResourcePath) -> bool {
     let placed = if kind.namespaced { path.name.is_empty() || !path.namespace.is_empty() } else { path.namespace.is_empty() };
     placed && (path.subresource.is_empty() || kind.subresource(&path.subresource).is_some())
 }
 
-fn has_verb(kind: &Kind, path: &ResourcePath, verb: Verb) -> bool {
+/// Whether a verb can be done to what a request names.
+pub(crate) fn has_verb(kind: &Kind, subresource: &str, object: &ObjectName, verb: Verb) -> bool {
     let has = |verbs: &[String]| verbs.iter().any(|v| v == verb_name(verb));
-    match kind.subresource(&path.subresource) {
+    match kind.subresource(subresource) {
         Some(subresource) => has(&subresource.verbs),
         // All namespaces together can be read, and that is all.
         // Objects are created in their collection, and changed under their name.
-        None if !path.name.is_empty() && verb == Verb::Create => false,
-        None if path.name.is_empty() && matches!(verb, Verb::Update | Verb::Patch(_)) => false,
-        None => has(&kind.verbs) && (verb == Verb::List || !kind.namespaced || !path.namespace.is_empty()),
+        None if !object.name.is_empty() && verb == Verb::Create => false,
+        None if object.name.is_empty() && matches!(verb, Verb::Update | Verb::Patch(_)) => false,
+        None => has(&kind.verbs) && (verb == Verb::List || !kind.namespaced || !object.namespace.is_empty()),
     }
 }
 

@@ -7,7 +7,8 @@ use gantry_ports::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
-use crate::call::{Answer, Call, FieldValidation, Media};
+use crate::call::{Answer, Call, FieldValidation, Media, verb_name};
+use crate::http::has_verb;
 use crate::server::Server;
 use crate::user::User;
 use crate::verbs::watch::{Change, Told, WatchOptions};
@@ -52,6 +53,9 @@ impl Api for LocalClient {
             call.subresource = request.subresource.unwrap_or("").into();
             call.params = request.params;
             call.body = request.body;
+            if !has_verb(&call.kind, &call.subresource, &call.object, call.verb) {
+                return Err(Status::method_not_supported(&call.resource(), verb_name(call.verb)));
+            }
             let answered = self.server.perform(call).await?;
             Ok(match answered.answer {
                 Answer::Object { object, .. } => Response::Object(object),

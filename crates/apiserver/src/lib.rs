@@ -10,6 +10,7 @@ mod bootstrap;
 mod call;
 mod discovery;
 mod encode;
+mod health;
 mod http;
 mod impersonate;
 mod in_process;

@@ -20,6 +20,16 @@ pub(crate) struct ShimRecord {
     pub(crate) created_at: i64,
 }
 
+impl SandboxConfig {
+    /// What the sandbox of this id was made from, by a runtime whose root this is.
+    ///
+    /// # Errors
+    /// When there is no such sandbox, or its directory cannot be read.
+    pub fn read(root: &Path, id: &str) -> Result<Self> {
+        SandboxDir(root.join(id)).config()
+    }
+}
+
 /// A sandbox's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct SandboxDir(pub(crate) PathBuf);

@@ -152,8 +152,9 @@ pub(crate) struct Keys {
 }
 
 impl DataDir {
+    /// A relative one is meant from here; shims and agents have other working directories.
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.into() }
+        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.into()) }
     }
 
     /// Where the store keeps its log.

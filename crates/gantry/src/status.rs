@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use gantry_containers::SandboxConfig;
 use serde_json::{Value, json};
 
 use crate::agent::lock_file;
@@ -62,26 +63,34 @@ fn node_processes(dir: &DataDir, cluster_id: &str, node: &str) -> Vec<Value> {
     let state = dir.node(node).join("containers");
     let parent = cgroup_parent(cluster_id, node);
     for pid in fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(sandbox) = shim_of(pid, &state) {
-            found.push(json!({"pid": pid, "role": "shim", "node": node, "sandbox": sandbox}));
-            continue;
+        let (role, sandbox, container) = match shim_of(pid, &state) {
+            Some(sandbox) => ("shim", sandbox, None),
+            None => match container_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(), &parent) {
+                Some((sandbox, container)) => ("container", sandbox, Some(container)),
+                None => continue,
+            },
+        };
+        // A pod may be deleted in between: its processes are about to end.
+        let pod = SandboxConfig::read(&state, &sandbox).ok().map(|c| format!("{}/{}", c.pod_namespace, c.pod_name));
+        let mut process = json!({"pid": pid, "role": role, "node": node, "pod": pod, "podUid": sandbox});
+        if let Some(container) = container {
+            process["container"] = container.rsplit_once('-').map_or(container.as_str(), |(name, _)| name).into();
+            process["id"] = format!("{sandbox}_{container}").into();
         }
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if let Some((sandbox, container)) = groups.lines().find_map(|l| container_of(l, &parent)) {
-            let id = format!("{sandbox}_{container}");
-            found.push(json!({"pid": pid, "role": "container", "node": node, "pod": sandbox, "container": container.rsplit_once('-').map_or(container.as_str(), |(n, _)| n), "id": id}));
-        }
+        found.push(process);
     }
     found
 }
 
-/// The sandbox and container whose cgroup a line of `/proc/PID/cgroup` names: `…/PARENT/QOS/podUID/NAME-ATTEMPT`.
-fn container_of(line: &str, parent: &str) -> Option<(String, String)> {
-    let path = line.splitn(3, ':').nth(2)?;
-    let rest = path.strip_prefix(parent)?.trim_start_matches('/');
-    let mut parts = rest.split('/');
-    let (_qos, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
-    Some((pod.strip_prefix("pod")?.to_owned(), container.to_owned()))
+/// The sandbox and container whose cgroup a `/proc/PID/cgroup` names: `…/PARENT/QOS/podUID/NAME-ATTEMPT`.
+fn container_of(groups: &str, parent: &str) -> Option<(String, String)> {
+    groups.lines().find_map(|line| {
+        let path = line.splitn(3, ':').nth(2)?;
+        let rest = path.strip_prefix(parent)?.trim_start_matches('/');
+        let mut parts = rest.split('/');
+        let (_qos, pod, container) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((pod.strip_prefix("pod")?.to_owned(), container.to_owned()))
+    })
 }
 
 fn print_text(status: &Value) {
@@ -91,7 +100,7 @@ fn print_text(status: &Value) {
     crate::say!("API on port {}, services {}, pods {}", status["port"], text("serviceCidr"), text("podCidr"));
     crate::say!("kubeconfig {}", text("kubeconfig"));
     for process in status["processes"].as_array().into_iter().flatten() {
-        let what = process["id"].as_str().or(process["sandbox"].as_str()).unwrap_or("");
+        let what = [&process["pod"], &process["container"]].map(|v| v.as_str().unwrap_or("")).join(" ");
         crate::say!(
             "{:>8}  {:<10} {:<16} {what}",
             process["pid"],
@@ -105,7 +114,7 @@ fn print_text(status: &Value) {
 mod tests {
     #[test]
     fn containers_are_found_by_their_cgroups() {
-        let found = super::container_of("4:memory:/gantry-ab/n1/burstable/podu1/web-0", "/gantry-ab/n1");
+        let found = super::container_of("5:pids:/x\n4:memory:/gantry-ab/n1/burstable/podu1/web-0\n", "/gantry-ab/n1");
         assert_eq!(found, Some(("u1".into(), "web-0".into())));
         assert_eq!(super::container_of("4:memory:/user.slice", "/gantry-ab/n1"), None);
     }

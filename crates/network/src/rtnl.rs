@@ -111,7 +111,8 @@ impl Requests {
 
     /// Makes a route, in place of one to the same destination with the same metric.
     pub(crate) fn set_route(&mut self, route: &Route) {
-        self.push(format!("set the route to {}", route.to), CREATE | REPLACE, &RouteNetlinkMessage::NewRoute(route_message(route)));
+        let via = route.via.map(|gateway| format!(" by way of {gateway}")).unwrap_or_default();
+        self.push(format!("set the route to {}{via}", route.to), CREATE | REPLACE, &RouteNetlinkMessage::NewRoute(route_message(route)));
     }
 
     /// Removes a route.

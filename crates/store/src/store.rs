@@ -1,5 +1,6 @@
 //! The store as the API server sees it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Deletes objects whose time has come; says how many.
     fn expire(&self, now: Timestamp) -> BoxFuture<usize>;
+
+    /// Why nothing can be written any more, if so.
+    fn failure(&self) -> Option<Arc<io::Error>>;
 }
 
 /// Revisions, conditional commits, snapshots and watch. Cloning shares the store.
@@ -124,5 +128,10 @@ impl Store {
     /// Deletes objects whose time has come; says how many. Call it every few seconds.
     pub async fn expire(&self, now: Timestamp) -> usize {
         self.backend.expire(now).await
+    }
+
+    /// Why nothing can be written until a restart has recovered the store, if so.
+    pub fn failure(&self) -> Option<Arc<io::Error>> {
+        self.backend.failure()
     }
 }

@@ -16,9 +16,9 @@ use crate::server::Server;
 
 impl Server {
     /// Hands an authorized call to its verb.
-    pub(crate) async fn dispatch(&self, call: Call) -> Result<Answered, Status> {
+    pub(crate) async fn dispatch(&self, call: &Call) -> Result<Answered, Status> {
         let mut warnings = Vec::new();
-        let answer = self.do_verb(&call, &mut warnings).await;
+        let answer = self.do_verb(call, &mut warnings).await;
         if !matches!(call.verb, Verb::Get | Verb::List) && self.tells_of_staged(&answer) {
             // Writers see what others have staged, but nobody may be told of it before it is durable.
             self.store().settled().await.map_err(|error| change::commit_failed(&error))?;

@@ -139,6 +139,9 @@ async fn nobody_in_particular_sees_health_and_version_and_no_more() {
     assert!(verbose.body.ends_with(b"readyz check passed\n") && verbose.body.starts_with(b"[+]ping ok\n"));
     nobody.get("/readyz/ping").await.refused(403, "Forbidden", "");
     assert_eq!(&world.admin().await.get("/readyz/ping").await.body[..], b"ok");
+    let excluded = nobody.get("/readyz?verbose&exclude=etcd&exclude=x").await;
+    let text = String::from_utf8(excluded.body.to_vec()).unwrap();
+    assert!(text.contains("[+]etcd excluded: ok\n") && text.contains("no matches for \"x\"\n"), "{text}");
     nobody.get("/version").await.expect(200);
     let why = "User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
     nobody.get("/api/v1/pods").await.refused(403, "Forbidden", why);
@@ -268,4 +271,21 @@ async fn a_query_does_not_lend_a_name_to_what_writes() {
     ann.get(MAPS).await.refused(403, "Forbidden", "");
     ann.post(&format!("{MAPS}?fieldSelector=metadata.name%3Done"), &config_map("two", &[])).await.refused(403, "Forbidden", "");
     ann.delete(&format!("{MAPS}?fieldSelector=metadata.name%3Done"), &Value::Null).await.refused(403, "Forbidden", "");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_write_any_more_says_that_it_is_not_well() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    assert_eq!(admin.get("/livez/etcd").await.code, 200);
+    world.disk.fail_syncs(1);
+    let namespace = json!({"metadata": {"name": "late"}}).to_string();
+    let refused = admin.send("POST", "/api/v1/namespaces", &[("content-type", "application/json")], namespace).await;
+    assert_eq!(refused.code, 500);
+    let verbose = admin.get("/livez").await;
+    assert_eq!(verbose.code, 500);
+    let text = String::from_utf8(verbose.body.to_vec()).unwrap();
+    assert!(text.contains("[-]etcd failed: reason withheld\n") && text.ends_with("livez check failed\n"), "{text}");
+    assert_eq!(admin.get("/livez/ping").await.code, 200);
+    assert_eq!(admin.get("/readyz/etcd").await.code, 500);
 }

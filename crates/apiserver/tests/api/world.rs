@@ -10,7 +10,7 @@ use gantry_apiserver::{Config, Parts, Server, User};
 use gantry_client::{Api, Request};
 use gantry_kinds::Registry;
 use gantry_object::{Resource, Timestamp};
-use gantry_pki::{Authority, Profile, TokenKey};
+use gantry_pki::{Authority, CertificateIdentity, Profile, TokenKey};
 use gantry_ports::disk::SimDisk;
 use gantry_ports::{Clock, SeededRandom, SimulatedClock, Tasks};
 use gantry_store::{Limits, log};
@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) random: Arc<SeededRandom>,
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
+    pub(crate) disk: SimDisk,
     _log: log::LogStore,
 }
 
@@ -53,7 +54,8 @@ impl World {
         // Little history, so that tests can outlive it.
         let limits = Limits { ring_events: 200, ..Limits::default() };
         let options = log::Options { inline: true, limits, ..log::Options::default() };
-        let (store, log) = log::open(Arc::new(SimDisk::new()), options).unwrap();
+        let disk = SimDisk::new();
+        let (store, log) = log::open(Arc::new(disk.clone()), options).unwrap();
         let authority = Arc::new(Authority::generate("test", clock.now(), &*random).unwrap());
         let server = Server::new(Parts {
             config: Config {
@@ -74,7 +76,7 @@ impl World {
             nodes: None,
         });
         server.bootstrap().await.unwrap();
-        let world = Self { server, clock, random, tasks, authority, _log: log };
+        let world = Self { server, clock, random, tasks, authority, disk, _log: log };
         world.create(SERVICE_ACCOUNTS, "default", json!({"metadata": {"name": "default"}})).await;
         world
     }
@@ -115,11 +117,11 @@ impl World {
         self.http(Who::Certificate("kubernetes-admin", "system:masters")).await
     }
 
-    fn certificate(&self, name: &str, group: &str) -> Arc<[u8]> {
+    fn certificate(&self, name: &str, group: &str) -> Arc<CertificateIdentity> {
         let profile = Profile { common_name: name.into(), organization: group.into(), client: true, ..Profile::default() };
         let issued = self.authority.issue(&profile, Duration::from_secs(3600), self.clock.now(), &*self.random).unwrap();
         let der = rustls_pki_types::CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
-        Arc::from(der.as_ref())
+        Arc::new(CertificateIdentity::of(&der).unwrap())
     }
 
     /// Lets every task do what it can without time passing.

@@ -219,4 +219,16 @@ impl Output {
         let said = format!("{}{}", self.stdout, self.stderr);
         assert!(self.ok && said.contains(text), "{} should succeed and say {text:?}, said:\n{said}", self.line);
     }
+
+    /// It failed and said this among other things.
+    #[track_caller]
+    pub(crate) fn fails(&self, text: &str) {
+        assert!(
+            !self.ok && self.stderr.contains(text),
+            "{} should fail and say {text:?}, said:\n{}{}",
+            self.line,
+            self.stdout,
+            self.stderr
+        );
+    }
 }

@@ -128,3 +128,90 @@ fn nobody_joins_with_a_wrong_token() {
     let refused = join(&format!("{id}.0000000000000000.{hash}")).output().expect("it ends");
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("Unauthorized"), "{refused:?}");
 }
+
+/// Another machine: a network namespace with a wire to this host, gone with the test.
+struct Machine {
+    name: String,
+    address: String,
+    dir: tempfile::TempDir,
+}
+
+impl Machine {
+    /// One that has this address of the host beside it.
+    fn beside(host: &str) -> Self {
+        let number = std::process::id();
+        let (name, link) = (format!("gantry-test-{number}"), format!("gt{number}"));
+        // Two addresses of the range for tests of networks, by process: they are used once at a time.
+        let base = number % (1 << 15) * 4;
+        let address = |host: u32| std::net::Ipv4Addr::from(0xc612_0000 + base + host);
+        let (here, there) = (address(1), address(2));
+        let ip = |args: String| succeed(Command::new("ip").args(args.split(' ')));
+        ip(format!("netns add {name}"));
+        ip(format!("link add {link} type veth peer name eth0 netns {name}"));
+        ip(format!("addr add {here}/30 dev {link}"));
+        ip(format!("link set {link} up"));
+        for rest in [
+            "link set lo up".into(),
+            format!("addr add {there}/30 dev eth0"),
+            "link set eth0 up".into(),
+            format!("route add {host} dev eth0"),
+        ] {
+            ip(format!("-n {name} {rest}"));
+        }
+        Self { name, address: there.to_string(), dir: tempfile::tempdir().expect("a directory") }
+    }
+
+    /// The machine's `gantry`: its network alone is another.
+    fn gantry(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name)).arg(env!("CARGO_BIN_EXE_gantry")).args(args);
+        command.arg("--data-dir").arg(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        succeed(&mut self.gantry(&["down", "--purge"]));
+        succeed(Command::new("ip").args(["netns", "del", &self.name]));
+    }
+}
+
+#[test]
+fn another_machine_joins_with_a_token() {
+    let cluster = Cluster::start().with_hello("1");
+    let token = succeed(&mut cluster.gantry(&["token", "create"]));
+    let host = cluster.value("get endpoints kubernetes -o jsonpath={.subsets[0].addresses[0].ip}");
+    let port = cluster.value("get endpoints kubernetes -o jsonpath={.subsets[0].ports[0].port}");
+    let machine = Machine::beside(&host);
+    let archive = machine.dir.path().join("hello.tar");
+    succeed(cluster.gantry(&["image", "export", "hello:1"]).arg(&archive));
+    succeed(machine.gantry(&["image", "import"]).arg(&archive));
+
+    let mut agent =
+        machine.gantry(&["agent", "--node-name", "other", "--server", &format!("https://{host}:{port}"), "--token", token.trim()]);
+    let log = std::fs::File::create(machine.dir.path().join("agent.log")).expect("a log");
+    let agent = Agent(agent.stdout(Stdio::null()).stderr(log).spawn().expect("the agent starts"));
+    cluster.wait_for("get node other --no-headers --ignore-not-found", |said| said.contains(" Ready "));
+    let address = cluster.value(r#"get node other -o jsonpath={.status.addresses[?(@.type=="InternalIP")].address}"#);
+    assert_eq!(address, machine.address);
+
+    let overrides = r#"{"spec":{"nodeName":"other"}}"#;
+    cluster
+        .kubectl_with(&["run", "away", "--image=hello:1", "--expose", "--port=8080", "--overrides", overrides], "")
+        .says("pod/away created");
+    let here = cluster.value("get nodes -o jsonpath={.items[?(@.metadata.name!='other')].metadata.name}");
+    let overrides = format!(r#"{{"spec":{{"nodeName":"{here}"}}}}"#);
+    cluster.kubectl_with(&["run", "asker", "--image=hello:1", "--overrides", &overrides], "").says("pod/asker created");
+    cluster.ready("away");
+    cluster.ready("asker");
+    wait_until("a pod of the host reaches the other machine's by the Service's name", || {
+        let answer = cluster.kubectl("exec asker -- /hello get http://away:8080/");
+        (answer.ok && answer.stdout.contains("away")).then_some(())
+    });
+    cluster.kubectl("logs away").says("");
+    cluster.kubectl("exec away -- /hello get http://127.0.0.1:8080/").says("away");
+    cluster.kubectl("delete pod away --now").says("deleted");
+    cluster.kubectl("delete node other").says("deleted");
+    drop(agent);
+}

@@ -145,15 +145,20 @@ impl Builder<'_> {
 
     async fn build_stage(&self, context: &Context<'_>, number: usize, instructions: &[Instruction]) -> Result<Stage> {
         let Some((from, rest)) = instructions.split_first() else { return Err(context.wrong_at(1, "FROM", "an empty stage")) };
-        (self.progress)(&format!("[{}] FROM {}", number + 1, from.args));
+        let named = context.names.iter().find(|(_, stage)| **stage == number).map(|(name, _)| format!("{name} "));
+        let step = |step: usize, instruction: &Instruction| {
+            let stage = named.as_deref().unwrap_or("");
+            (self.progress)(&format!("[{stage}{step}/{}] {} {}", instructions.len(), instruction.name, instruction.args));
+        };
+        step(1, from);
         let mut stage = self.base(context, number, from).await?;
         let triggers = stage.config.on_build.take().unwrap_or_default();
         for trigger in &triggers {
             let instruction = parse::parse_line(trigger, from.line).map_err(|(line, name, why)| context.wrong_at(line, &name, why))?;
             stage.apply(context, number, &instruction).await?;
         }
-        for instruction in rest {
-            (self.progress)(&format!("[{}] {} {}", number + 1, instruction.name, instruction.args));
+        for (number_in_stage, instruction) in rest.iter().enumerate() {
+            step(number_in_stage + 2, instruction);
             stage.apply(context, number, instruction).await?;
         }
         Ok(stage)

@@ -74,6 +74,7 @@ fn short(pod: &Pod, observed: &Observed, now: Timestamp) -> String {
             Step::StartContainer { name, attempt } => format!("start {name}#{attempt}"),
             Step::StopContainer { name, grace, .. } => format!("stop {name} in {}s", grace.as_secs()),
             Step::RemoveContainer(id) => format!("remove {}", id.container),
+            Step::DiscardContainer { id, .. } => format!("discard {}", id.container),
             other => format!("{other:?}"),
         })
         .collect();
@@ -197,6 +198,18 @@ fn a_lost_sandbox_is_made_anew_and_counts_as_a_restart() {
     let status = json!({"phase": "Running", "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 2, "containerID": "gantry://u_c-2"}]});
     pod.status = serde_json::from_value(status).expect("a status");
     assert_eq!(short(&pod, &observed(&[]), T0), "[start c#3] Pending");
+}
+
+#[test]
+fn a_container_that_an_earlier_agent_made_is_discarded_once() {
+    let pod = pod(json!({"containers": [{"name": "c", "image": "i"}]}));
+    let mut made = running("c", 0);
+    made.state = ContainerState::Created;
+    let mut seen = observed(&[made]);
+    assert_eq!(short(&pod, &seen, T0), "[discard c-0] Pending");
+    // Asked for twice, the second would take its successor of the same name.
+    seen.busy.insert("c".into());
+    assert_eq!(short(&pod, &seen, T0), "[] Pending");
 }
 
 #[test]
