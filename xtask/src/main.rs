@@ -99,6 +99,7 @@ fn is_installed(program: &str) -> bool {
 fn check(quick: bool) -> Outcome {
     run("cargo", &["fmt", "--all", "--check"])?;
     arrows::check()?;
+    sizes::report()?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
     if quick {
         return Ok(());
