@@ -25,25 +25,24 @@ pub(crate) fn version() -> Value {
 pub(crate) struct Discovery {
     kinds: Vec<Arc<Kind>>,
     groups: Vec<(String, Vec<String>)>,
-    /// The last change of each group and version that custom resources have.
-    changes: BTreeMap<GroupVersion, u64>,
+    /// What the definitions of each group and version come to.
+    digests: BTreeMap<GroupVersion, u64>,
     aggregated: [OnceLock<Bytes>; 2],
     openapi_v2: OnceLock<Bytes>,
     openapi_v3: Mutex<BTreeMap<String, Bytes>>,
 }
 
 impl Discovery {
-    /// `custom` are the kinds that definitions describe, each with the number of its last change.
+    /// `custom` are the kinds that definitions describe, each with its definition's digest.
     pub(crate) fn new(builtin: &[Arc<Kind>], mut custom: Vec<(Arc<Kind>, u64)>) -> Self {
         custom.sort_by(|(a, _), (b, _)| {
             let versions = precedence(&b.version).cmp(&precedence(&a.version)).then_with(|| a.version.cmp(&b.version));
             a.group.cmp(&b.group).then(versions).then_with(|| a.plural.cmp(&b.plural))
         });
-        let mut changes: BTreeMap<GroupVersion, u64> = BTreeMap::new();
-        for (kind, change) in &custom {
-            let last = changes.entry(GroupVersion::new(&kind.group, &kind.version)).or_default();
-            // The sum tells a kind that went from one that never was, too.
-            *last += *change + 1;
+        let mut digests: BTreeMap<GroupVersion, u64> = BTreeMap::new();
+        for (kind, digest) in &custom {
+            let sum = digests.entry(GroupVersion::new(&kind.group, &kind.version)).or_default();
+            *sum = sum.wrapping_add(*digest);
         }
         let kinds: Vec<Arc<Kind>> = builtin.iter().cloned().chain(custom.into_iter().map(|(kind, _)| kind)).collect();
         let mut groups: Vec<(String, Vec<String>)> = Vec::new();
@@ -59,7 +58,7 @@ impl Discovery {
             }
         }
         drop(places);
-        Self { kinds, groups, changes, aggregated: Default::default(), openapi_v2: OnceLock::new(), openapi_v3: Mutex::default() }
+        Self { kinds, groups, digests, aggregated: Default::default(), openapi_v2: OnceLock::new(), openapi_v3: Mutex::default() }
     }
 
     /// The aggregated document at `/api` or `/apis`.
@@ -80,8 +79,8 @@ impl Discovery {
 
     /// What names the state of a group and version's document, for caches.
     fn hash(&self, gv: &GroupVersion) -> String {
-        let change = self.changes.get(gv).copied().unwrap_or_default();
-        format!("{}-{change}", env!("CARGO_PKG_VERSION"))
+        let digest = self.digests.get(gv).copied().unwrap_or_default();
+        format!("{}-{digest:x}", env!("CARGO_PKG_VERSION"))
     }
 
     fn group(&self, name: &str) -> Option<Value> {

@@ -79,8 +79,8 @@ struct Inner {
     services: Allocator,
     node_ranges: NodeRanges,
     customs: Mutex<Follower<Customs>>,
-    /// The documents of what is served, and the change they were made at.
-    discovery: Mutex<Option<(u64, Arc<Discovery>)>>,
+    /// The documents of what is served, and the state they were made of.
+    discovery: Mutex<Option<(Arc<()>, Arc<Discovery>)>>,
 }
 
 impl std::fmt::Debug for Server {
@@ -155,13 +155,13 @@ impl Server {
         let mut customs = self.customs();
         let customs = customs.get();
         let mut known = self.0.discovery.lock().expect("nothing panics while it holds this lock");
-        if let Some((changes, discovery)) = &*known
-            && *changes == customs.changes()
+        if let Some((state, discovery)) = &*known
+            && Arc::ptr_eq(state, customs.state())
         {
             return discovery.clone();
         }
         let discovery = Arc::new(Discovery::new(&self.0.kinds, customs.served(self.registry())));
-        *known = Some((customs.changes(), discovery.clone()));
+        *known = Some((customs.state().clone(), discovery.clone()));
         discovery
     }
 

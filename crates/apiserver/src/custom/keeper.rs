@@ -1,12 +1,12 @@
 //! The task that looks after definitions: their names, and their objects when they are deleted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_client::{DeleteOptions, Params, Verb};
 use gantry_kinds::{CLEANUP_FINALIZER, Kind, set_condition};
 use gantry_object::{ObjectName, Status, Value, meta};
 use gantry_store::{CommitError, Event, Key, Txn};
-use std::sync::Arc;
 
 use super::{DEFINITIONS, Names, names};
 use crate::call::{Call, FieldValidation, Media, store_resource};
@@ -38,7 +38,9 @@ impl Server {
     /// Looks at every definition, then at each that changes; ends when events were missed.
     async fn follow_definitions(&self) {
         let snapshot = self.store().snapshot();
-        let Ok(mut watcher) = self.store().watch(DEFINITIONS, None, snapshot.revision()) else { return };
+        let Ok(mut watcher) = self.store().watch(DEFINITIONS, None, snapshot.revision()) else {
+            return self.clock().sleep(PAUSE).await;
+        };
         let all: Vec<String> = snapshot.list(DEFINITIONS, None, None).map(|item| item.path.to_owned()).collect();
         drop(snapshot);
         let mut draining = Vec::new();
@@ -174,7 +176,10 @@ impl Server {
         let resource = store_resource(kind);
         loop {
             let snapshot = self.store().snapshot();
-            let Ok(mut watcher) = self.store().watch(&resource, namespace, snapshot.revision()) else { continue };
+            let Ok(mut watcher) = self.store().watch(&resource, namespace, snapshot.revision()) else {
+                self.clock().sleep(PAUSE).await;
+                continue;
+            };
             let all: Vec<ObjectName> = snapshot.list(&resource, namespace, None).map(|i| Key::new("", "", i.path).object_name()).collect();
             drop(snapshot);
             if all.is_empty() {
@@ -203,7 +208,9 @@ impl Server {
     /// Empties namespaces of custom resources when they are deleted; ends when events were missed.
     async fn follow_namespaces(&self) {
         let snapshot = self.store().snapshot();
-        let Ok(mut watcher) = self.store().watch(NAMESPACES, None, snapshot.revision()) else { return };
+        let Ok(mut watcher) = self.store().watch(NAMESPACES, None, snapshot.revision()) else {
+            return self.clock().sleep(PAUSE).await;
+        };
         let ending: Vec<String> =
             snapshot.list(NAMESPACES, None, None).filter(|i| meta::is_deleting(&tree(i.object))).map(|i| i.path.to_owned()).collect();
         drop(snapshot);

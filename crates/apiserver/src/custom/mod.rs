@@ -8,6 +8,7 @@ mod keeper;
 mod names;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, MutexGuard, OnceLock};
 
 use bytes::Bytes;
@@ -35,25 +36,34 @@ struct Definition {
     kinds: OnceLock<Vec<Arc<Kind>>>,
     /// Ends the watches of its kinds when it is dropped.
     life: watch::Sender<()>,
-    /// Counts up with every change, for documents made from it.
-    change: u64,
+    /// Tells this state of the definition from others, in caches of clients as well.
+    digest: u64,
 }
 
 impl Definition {
     fn kinds(&self, registry: &Registry) -> &[Arc<Kind>] {
         self.kinds.get_or_init(|| {
             let crd: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-            let kinds = if self.established { custom_kinds(registry, &crd, &self.body) } else { Vec::new() };
+            let mut kinds = if self.established { custom_kinds(registry, &crd, &self.body) } else { Vec::new() };
+            // Objects of built-in kinds are not a definition's to show, nor to delete.
+            kinds.retain(|k| !registry.kinds().iter().any(|b| b.group == k.group && b.plural == k.plural));
             kinds.into_iter().map(Arc::new).collect()
         })
     }
+}
+
+fn digest(body: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    hasher.finish()
 }
 
 /// Every definition, by name.
 #[derive(Default)]
 pub(crate) struct Customs {
     definitions: BTreeMap<String, Definition>,
-    changes: u64,
+    /// Another one after every change.
+    state: Arc<()>,
 }
 
 impl Follow for Customs {
@@ -61,7 +71,9 @@ impl Follow for Customs {
 
     fn apply(&mut self, _: &str, path: &str, object: Option<&Encoded>) {
         let Some(object) = object else {
-            self.changes += u64::from(self.definitions.remove(path).is_some_and(|d| d.established));
+            if self.definitions.remove(path).is_some_and(|d| d.established) {
+                self.state = Arc::default();
+            }
             return;
         };
         let Ok(crd) = serde_json::from_slice::<Value>(&object.body) else { return };
@@ -75,7 +87,7 @@ impl Follow for Customs {
                 return;
             }
         }
-        self.changes += 1;
+        self.state = Arc::default();
         let definition = Definition {
             body: object.body.clone(),
             group: crd["spec"]["group"].as_str().unwrap_or_default().into(),
@@ -85,25 +97,25 @@ impl Follow for Customs {
             terminating,
             kinds: OnceLock::new(),
             life: watch::channel(()).0,
-            change: self.changes,
+            digest: digest(&object.body),
         };
         self.definitions.insert(path.into(), definition);
     }
 }
 
 impl Customs {
-    /// How often what is served has changed.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes
+    /// What stays the same as long as what is served does.
+    pub(crate) fn state(&self) -> &Arc<()> {
+        &self.state
     }
 
     fn definition(&self, group: &str, plural: &str) -> Option<&Definition> {
         self.definitions.get(&format!("{plural}.{group}"))
     }
 
-    /// Every kind that is served, with a number that changes when it does.
+    /// Every kind that is served, with its definition's digest.
     pub(crate) fn served(&self, registry: &Registry) -> Vec<(Arc<Kind>, u64)> {
-        let of = |d: &Definition| d.kinds(registry).iter().map(|k| (k.clone(), d.change)).collect::<Vec<_>>();
+        let of = |d: &Definition| d.kinds(registry).iter().map(|k| (k.clone(), d.digest)).collect::<Vec<_>>();
         self.definitions.values().flat_map(of).filter(|(k, _)| k.is_served()).collect()
     }
 

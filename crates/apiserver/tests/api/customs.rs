@@ -388,3 +388,43 @@ async fn a_webhook_is_not_silently_skipped() {
     let refused = admin.get("/apis/stable.example.com/v2/crontabs").await;
     refused.refused(500, "InternalError", "calls no conversion webhooks yet");
 }
+
+#[tokio::test]
+async fn built_in_objects_are_out_of_a_definitions_reach() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    admin.post(leases, &json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l"}})).await.expect(201);
+    let mut definition = definition("leases", "Lease", json!([version("v9", true)]));
+    definition["spec"]["group"] = json!("coordination.k8s.io");
+    definition["metadata"] =
+        json!({"name": "leases.coordination.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    admin.post(DEFINITIONS, &definition).await.expect(201);
+    world.settle().await;
+    let path = format!("{DEFINITIONS}/leases.coordination.k8s.io");
+    let found = admin.get(&path).await.expect(200);
+    assert_eq!(condition(&found, "KubernetesAPIApprovalPolicyConformant")["reason"], "UnapprovedAnnotation");
+    admin.get("/apis/coordination.k8s.io/v9/leases").await.refused(404, "NotFound", "");
+    admin.delete(&path, &Value::Null).await.expect(200);
+    world.settle().await;
+    admin.get(&path).await.refused(404, "NotFound", "");
+    admin.get(&format!("{leases}/l")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_where_it_was() {
+    let (world, mut admin) = with_crontabs(json!([version("v1", true)])).await;
+    let mut held = crontab("held", json!({"cron": "x"}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    admin.post(CRONTABS, &held).await.expect(201);
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    admin.delete(&path, &Value::Null).await.expect(200);
+    world.settle().await;
+    // The tasks of one server end, another one begins with what is stored.
+    world.tasks.shutdown();
+    world.server.bootstrap().await.unwrap();
+    let mut admin = world.admin().await;
+    admin.patch(&format!("{CRONTABS}/held"), "merge", &json!({"metadata": {"finalizers": []}})).await.expect(200);
+    world.settle().await;
+    admin.get(&path).await.refused(404, "NotFound", "");
+}

@@ -64,5 +64,5 @@ fn definitions_and_their_objects_are_applied_shown_and_explained() {
     server.run();
     server.kubectl("get foos.v1.example.com -l l=m").says("a      5");
     server.kubectl("delete crd foos.example.com").says("deleted");
-    server.kubectl("get foos").fails("the server doesn't have a resource type");
+    server.kubectl("get foos").fails("the server could not find the requested resource");
 }

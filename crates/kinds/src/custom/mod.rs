@@ -8,7 +8,7 @@ mod json_path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use gantry_object::field::ErrorList;
+use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{GroupVersionKind, Timestamp, Value, meta};
 use gantry_schema::openapi::Version;
 use gantry_schema::structural::{Structural, document};
@@ -192,7 +192,18 @@ impl Custom {
     }
 
     pub(crate) fn validate(&self, new: &Value, old: Option<&Value>) -> ErrorList {
-        self.structural().validate(new, old)
+        let mut errors = self.structural().validate(new, old);
+        for pointer in self.scale.iter().flat_map(|s| [&s.spec, &s.status]) {
+            let path = Path::new(&pointer.replace('/', "."));
+            match at(new, pointer).as_i64() {
+                Some(n) if n < 0 => errors.push(Error::invalid(&path, n, "should be a non-negative integer")),
+                Some(n) if n > i64::from(i32::MAX) => {
+                    errors.push(Error::invalid(&path, n, &format!("should be less than or equal to {}", i32::MAX)));
+                }
+                _ => {}
+            }
+        }
+        errors
     }
 
     /// Paths and descriptions of the columns but the name.
