@@ -7,3 +7,5 @@ mod crash;
 mod disk;
 mod harness;
 mod kubectl;
+#[path = "../programs/mod.rs"]
+mod programs;
