@@ -12,6 +12,7 @@ mod go;
 mod model;
 mod normalize;
 pub mod openapi;
+pub mod ownership;
 mod parse;
 mod patch;
 mod protobuf;
