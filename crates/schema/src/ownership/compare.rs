@@ -22,15 +22,6 @@ impl Comparison {
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty() && self.removed.is_empty()
     }
-
-    /// The same without what lies at and below these paths.
-    pub fn without(mut self, paths: &[&[&str]]) -> Self {
-        for path in paths {
-            self.changed.remove_under(path);
-            self.removed.remove_under(path);
-        }
-        self
-    }
 }
 
 /// How one field differs.

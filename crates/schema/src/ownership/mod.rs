@@ -16,4 +16,4 @@ mod tracker;
 pub use compare::Comparison;
 pub use managed::{Entry, Managed, Operation, Writer};
 pub use set::{Element, FieldSet};
-pub use tracker::{Applied, ApplyError, Conflict, Tracker, Version, Versions};
+pub use tracker::{Applied, ApplyError, Conflict, Path, Scope, Tracker, Version, Versions};

@@ -205,6 +205,22 @@ impl FieldSet {
         }
     }
 
+    /// Takes out everything but what lies on, at and below these paths, in which `*` is any step.
+    pub fn retain_under(&mut self, paths: &[&[&str]]) {
+        self.0.retain(|element, node| {
+            let is_step = |step: &str| step == "*" || element.field_name() == Some(step);
+            let rests = paths.iter().filter_map(|path| path.split_first().filter(|(first, _)| is_step(first)).map(|(_, rest)| rest));
+            let rests: Vec<&[&str]> = rests.collect();
+            if rests.is_empty() {
+                return false;
+            }
+            if !rests.iter().any(|rest| rest.is_empty()) {
+                node.below.retain_under(&rests);
+            }
+            !node.is_empty()
+        });
+    }
+
     /// A member by its path of names.
     pub fn contains(&self, path: &[&str]) -> bool {
         let [first, rest @ ..] = path else { return false };

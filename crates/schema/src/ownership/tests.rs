@@ -1,5 +1,7 @@
 //! Scenarios of writers, told line by line, and properties of the pieces.
 
+use std::sync::Arc;
+
 use gantry_object::Value;
 use proptest::prelude::*;
 use serde_json::json;
@@ -38,7 +40,7 @@ struct In
 struct OnlyThis;
 
 impl Versions for OnlyThis {
-    fn version(&self, _: &str) -> Option<Version<'_>> {
+    fn version(&self, _: &str) -> Option<Version> {
         None
     }
 
@@ -48,7 +50,7 @@ impl Versions for OnlyThis {
 }
 
 struct World {
-    schema: Schema,
+    schema: Arc<Schema>,
     live: Value,
     managed: Managed,
     now: u32,
@@ -56,7 +58,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let schema = Schema::parse(&[("t", TABLE)]).unwrap();
+        let schema = Arc::new(Schema::parse(&[("t", TABLE)]).unwrap());
         Self { schema, live: json!({"apiVersion": "v1", "kind": "T"}), managed: Managed::default(), now: 0 }
     }
 
@@ -64,14 +66,15 @@ impl World {
         self.now += 1;
         let ty = self.schema.lookup("t.T").unwrap();
         let now = format!("t{}", self.now);
-        let resets: &[&[&str]] = &[&["meta"]];
-        let tracker = Tracker { version: Version { schema: &self.schema, ty }, api_version: "v1", resets, versions: &OnlyThis };
+        let version = Version { schema: self.schema.clone(), ty };
+        let tracker = Tracker { version, api_version: "v1", scope: Scope::Except(&[&["meta"]]), versions: &OnlyThis };
         let mut body: Value = serde_json::from_str(body).unwrap();
         body["apiVersion"] = "v1".into();
         body["kind"] = "T".into();
         let managed = std::mem::take(&mut self.managed);
         if verb == "update" {
-            self.managed = tracker.update(&self.live, &body, managed, &Operation::Update.by(manager, "v1", ""), &now);
+            let comparison = tracker.compare(&self.live, &body);
+            self.managed = tracker.update(&self.live, &body, comparison, managed, &Operation::Update.by(manager, "v1", ""), &now);
             self.live = body;
             return Ok(());
         }
@@ -374,6 +377,14 @@ fn entries_are_read_and_written_in_order() {
         bad[0][member] = wrong;
         assert_eq!(Managed::decode(&bad).unwrap_err(), why);
     }
+}
+
+#[test]
+fn a_scope_may_name_the_only_fields() {
+    let fields = json!({"f:a": {"k:{\"n\":1}": {".": {}, "f:x": {}, "f:y": {}}}, "f:b": {}, "f:c": {".": {}, "f:d": {}}});
+    let mut set = FieldSet::decode(&fields).unwrap();
+    set.retain_under(&[&["a", "*", "x"], &["c"]]);
+    assert_eq!(set.encode(), json!({"f:a": {"k:{\"n\":1}": {".": {}, "f:x": {}}}, "f:c": {".": {}, "f:d": {}}}));
 }
 
 #[test]

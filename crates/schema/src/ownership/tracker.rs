@@ -1,6 +1,7 @@
 //! Following ownership through updates and applies.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use gantry_object::Value;
 
@@ -11,10 +12,10 @@ use super::shape::{Shape, same};
 use crate::model::{Schema, TypeId};
 
 /// A version of a kind: its type.
-#[derive(Clone, Copy, Debug)]
-pub struct Version<'s> {
+#[derive(Clone, Debug)]
+pub struct Version {
     /// The schema the type is in.
-    pub schema: &'s Schema,
+    pub schema: Arc<Schema>,
     /// The type.
     pub ty: TypeId,
 }
@@ -22,20 +23,50 @@ pub struct Version<'s> {
 /// The other versions a kind is served in.
 pub trait Versions {
     /// The type of a version; `None` when it is not served (any more).
-    fn version(&self, api_version: &str) -> Option<Version<'_>>;
+    fn version(&self, api_version: &str) -> Option<Version>;
 
     /// An object, in whatever version it says it is, as another version has it; `None` when that cannot be.
     fn convert(&self, object: &Value, api_version: &str) -> Option<Value>;
 }
 
+/// A path of member names; `*` stands for any step.
+pub type Path = &'static [&'static str];
+
+/// What writes through a (sub)resource may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything but what lies at and below these paths.
+    Except(&'static [Path]),
+    /// Nothing but what lies at and below these paths.
+    Only(&'static [Path]),
+}
+
+impl Scope {
+    fn limit(self, fields: &mut FieldSet) {
+        match self {
+            Self::Except(paths) => paths.iter().for_each(|path| fields.remove_under(path)),
+            Self::Only(paths) => fields.retain_under(paths),
+        }
+    }
+
+    fn limited(self, mut comparison: Comparison) -> Comparison {
+        for set in [&mut comparison.changed, &mut comparison.removed] {
+            self.limit(set);
+            // Ownership itself is nobody's.
+            set.remove_under(&["metadata", "managedFields"]);
+        }
+        comparison
+    }
+}
+
 /// Follows who owns the fields of one kind's objects, written in one version through one (sub)resource.
 pub struct Tracker<'a> {
     /// The version that is written.
-    pub version: Version<'a>,
+    pub version: Version,
     /// Its name, as in `apps/v1`.
     pub api_version: &'a str,
-    /// What writes through this (sub)resource leave alone, by the names on the way: nobody comes to own it through them.
-    pub resets: &'a [&'a [&'a str]],
+    /// What writes through this (sub)resource may write: nobody comes to own anything else through them.
+    pub scope: Scope,
     /// The other versions.
     pub versions: &'a dyn Versions,
 }
@@ -94,13 +125,12 @@ fn stripped(mut fields: FieldSet) -> FieldSet {
 impl Tracker<'_> {
     /// How `new` differs from `live` in what may be written here.
     pub fn compare(&self, live: &Value, new: &Value) -> Comparison {
-        self.version.schema.compare(self.version.ty, live, new).without(self.resets)
+        self.scope.limited(self.version.schema.compare(self.version.ty, live, new))
     }
 
-    /// Notes that `manager` made `new` of `live` by any write but an apply. Neither has managed fields.
-    pub fn update(&self, live: &Value, new: &Value, mut managed: Managed, writer: &Writer, now: &str) -> Managed {
-        let comparison = self.compare(live, new);
-        managed = self.reconciled(managed);
+    /// Notes that `writer` made `new` of `live` by any write but an apply; `comparison` is that of the two.
+    pub fn update(&self, live: &Value, new: &Value, comparison: Comparison, managed: Managed, writer: &Writer, now: &str) -> Managed {
+        let mut managed = self.reconciled(managed);
         let mut differences = Differences::new(self, live, new, comparison);
         managed.entries_mut().retain_mut(|entry| {
             let Some(theirs) = differences.of(&entry.writer.api_version) else { return false };
@@ -124,7 +154,7 @@ impl Tracker<'_> {
         managed
     }
 
-    /// Applies a configuration to a live object. Neither has managed fields.
+    /// Applies a configuration, which has no managed fields, to a live object.
     ///
     /// # Errors
     /// When the configuration does not fit its type, or, unless `force` is set, others own what it changes.
@@ -137,14 +167,14 @@ impl Tracker<'_> {
         force: bool,
         now: &str,
     ) -> Result<Applied, ApplyError> {
-        let Version { schema, ty } = self.version;
+        let (schema, ty) = (&self.version.schema, self.version.ty);
         if let Some(problem) = schema.misfit(ty, config) {
             return Err(ApplyError::Misfit(problem));
         }
         let mut managed = self.reconciled(managed);
         let last = managed.take(writer);
         let mut fields = schema.fields_of(ty, config);
-        self.resets.iter().for_each(|path| fields.remove_under(path));
+        self.scope.limit(&mut fields);
         let time = last.as_ref().and_then(|entry| entry.time.clone());
         managed.put(Entry { writer: writer.clone(), time, fields });
         let mut object = schema.overlay(ty, live, config);
@@ -207,8 +237,8 @@ impl Tracker<'_> {
     }
 
     /// An object in a version, with that version's type.
-    fn at(&self, object: &Value, api_version: &str) -> Option<(Version<'_>, Value)> {
-        let version = if api_version == self.api_version { self.version } else { self.versions.version(api_version)? };
+    fn at(&self, object: &Value, api_version: &str) -> Option<(Version, Value)> {
+        let version = if api_version == self.api_version { self.version.clone() } else { self.versions.version(api_version)? };
         let is_there = object.get("apiVersion").and_then(Value::as_str) == Some(api_version);
         Some((version, if is_there { object.clone() } else { self.versions.convert(object, api_version)? }))
     }
@@ -217,7 +247,7 @@ impl Tracker<'_> {
     fn reconciled(&self, mut managed: Managed) -> Managed {
         for entry in managed.entries_mut() {
             let api_version = entry.writer.api_version.as_str();
-            let version = if api_version == self.api_version { Some(self.version) } else { self.versions.version(api_version) };
+            let version = if api_version == self.api_version { Some(self.version.clone()) } else { self.versions.version(api_version) };
             if let Some(version) = version {
                 let shape = version.schema.shape(version.ty);
                 version.schema.collapse(shape, &mut entry.fields);
@@ -265,7 +295,7 @@ impl<'t> Differences<'t> {
         let (tracker, live, new) = (self.tracker, self.live, self.new);
         let compare = || {
             let ((version, live), (_, new)) = (tracker.at(live, api_version)?, tracker.at(new, api_version)?);
-            Some(version.schema.compare(version.ty, &live, &new).without(tracker.resets))
+            Some(tracker.scope.limited(version.schema.compare(version.ty, &live, &new)))
         };
         self.others.entry(api_version.to_owned()).or_insert_with(compare).as_ref()
     }
