@@ -1,21 +1,22 @@
-//! Every controller and the scheduler in their own shells, over the real server: what a cluster without nodes does.
+//! Every controller and the scheduler in their own shells, over the real server: what a cluster does whose nodes are played.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_apiserver::User;
-use gantry_client::{Api, DeleteOptions, Propagation, Request};
+use gantry_client::{Api, DeleteOptions, PatchType, Preconditions, Propagation, Request};
 use gantry_controllers::certificates::{Signer, Subject};
-use gantry_object::{Resource, Value, meta};
-use gantry_ports::{Clock, SeededRandom, Tasks};
+use gantry_object::{ObjectName, Resource, Status, Timestamp, Value, meta};
+use gantry_ports::{Clock, Random, SeededRandom, Tasks};
 use gantry_reconcile::Runner;
-use gantry_scheduler::{PODS, Scheduler};
+use gantry_scheduler::{NODES, PODS, Scheduler};
 use gantry_store::Store;
 use serde_json::json;
 
-use crate::node::{self, NODE_NAMES};
-use crate::process::{Machinery, boot, clock, fresh_disk};
+use crate::process::{Machinery, Process, Storage, clock, fresh_disk};
 
+/// The nodes of the cluster.
+const NODE_NAMES: [&str; 3] = ["node-1", "node-2", "node-3"];
 const NAMESPACES: Resource = Resource::cluster("", "v1", "namespaces", "Namespace");
 const DEPLOYMENTS: Resource = Resource::namespaced("apps", "v1", "deployments", "Deployment");
 const SERVICES: Resource = Resource::namespaced("", "v1", "services", "Service");
@@ -35,6 +36,7 @@ impl Signer for NoSigner {
 struct Cluster {
     machinery: Machinery,
     store: Store,
+    _process: Process,
     admin: Arc<dyn Api>,
     agents: Vec<Arc<dyn Api>>,
     chance: SeededRandom,
@@ -45,7 +47,10 @@ impl Cluster {
     async fn start() -> Self {
         let machinery = Machinery { disk: fresh_disk().await.unwrap(), clock: clock(), random: Arc::new(SeededRandom::new(1)) };
         let tasks = Tasks::on(tokio::runtime::Handle::current());
-        let (server, store, _log) = boot(&machinery, &tasks).unwrap();
+        let process = Process::start(&machinery, Storage::QUICK).unwrap();
+        let (server, store) = (process.server.clone(), process.store.clone());
+        let admin: Arc<dyn Api> = Arc::new(server.client(User::admin()));
+        make_nodes(&admin).await;
         let clock: Arc<dyn Clock> = Arc::new(machinery.clock.clone());
         let settings = gantry_controllers::Settings {
             resources: server.deletable_resources(),
@@ -62,7 +67,7 @@ impl Cluster {
         Runner::start(gantry_controllers::all(&settings), &reader, &voice, clock.clone(), &tasks);
         Scheduler::start(&client(User::authenticated("system:kube-scheduler", &[])), clock, &tasks);
         let agents = NODE_NAMES.iter().map(|n| client(User::node(n))).collect();
-        Self { admin: client(User::admin()), machinery, store, agents, chance: SeededRandom::new(2), _tasks: tasks }
+        Self { admin, machinery, store, _process: process, agents, chance: SeededRandom::new(2), _tasks: tasks }
     }
 
     /// Lets everybody work until something holds.
@@ -75,7 +80,7 @@ impl Cluster {
                 return;
             }
             for (name, agent) in NODE_NAMES.iter().zip(&self.agents) {
-                node::step(agent, name, &self.chance, self.machinery.clock.now()).await;
+                play(agent, name, &self.chance, self.machinery.clock.now()).await;
             }
             self.machinery.clock.advance(Duration::from_millis(50));
         }
@@ -111,6 +116,66 @@ impl Cluster {
     async fn create(&self, resource: Resource, namespace: &str, object: Value) {
         self.admin.call(Request::create(resource, namespace, &object)).await.unwrap();
     }
+}
+
+/// Reads a whole collection.
+async fn list(api: &Arc<dyn Api>, request: Request) -> Result<Vec<Value>, Status> {
+    let (items, _) = api.call(request).await?.list()?;
+    items.iter().map(|i| i.decode().map_err(Status::internal)).collect()
+}
+
+async fn make_nodes(admin: &Arc<dyn Api>) {
+    for name in NODE_NAMES {
+        let amounts = json!({"cpu": "4", "memory": "8Gi", "pods": "20"});
+        let condition = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played"});
+        let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
+        admin.call(Request::create(NODES, "", &node)).await.unwrap();
+        node["status"] = json!({"capacity": amounts, "allocatable": amounts, "conditions": [condition]});
+        admin.call(Request::update(NODES, "", name, &node).on("status")).await.unwrap();
+    }
+}
+
+/// Does one thing for one of the node's pods, drawn by lot; says what, if there was anything to do.
+async fn play(api: &Arc<dyn Api>, node: &str, random: &dyn Random, now: Timestamp) -> Option<String> {
+    let mut request = Request::list(PODS, "");
+    request.params.field_selector = format!("spec.nodeName={node}");
+    let pods = match list(api, request).await {
+        Ok(pods) => pods,
+        Err(status) => return Some(format!("{node} cannot list its pods: {}", status.message)),
+    };
+    let mut work: Vec<&Value> = pods.iter().filter(|p| meta::is_deleting(p) || !is_ready(p)).collect();
+    if work.is_empty() {
+        return None;
+    }
+    let pod = work.swap_remove(random.below(work.len() as u64) as usize);
+    let name = meta::object_name(pod);
+    let (what, result) = if meta::is_deleting(pod) {
+        ("stopped", stop(api, pod, &name).await)
+    } else if pod["status"]["phase"] != "Running" {
+        ("started", tell(api, pod, &name, "False", now).await)
+    } else {
+        ("ready", tell(api, pod, &name, "True", now).await)
+    };
+    let failed = result.err().map(|s| format!(", failed: {}", s.message)).unwrap_or_default();
+    Some(format!("{node}: {name} {what}{failed}"))
+}
+
+/// Whether a pod is ready.
+fn is_ready(pod: &Value) -> bool {
+    pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+async fn tell(api: &Arc<dyn Api>, pod: &Value, name: &ObjectName, ready: &str, now: Timestamp) -> Result<(), Status> {
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": now.rfc3339()});
+    let conditions: Value = json!([condition("Ready", ready), condition("PodScheduled", "True")]);
+    let patch = json!({"metadata": {"uid": meta::uid(pod)}, "status": {"phase": "Running", "conditions": conditions}});
+    api.call(Request::patch(PODS, &name.namespace, &name.name, PatchType::Strategic, &patch).on("status")).await.map(drop)
+}
+
+async fn stop(api: &Arc<dyn Api>, pod: &Value, name: &ObjectName) -> Result<(), Status> {
+    let preconditions = Some(Preconditions { uid: Some(meta::uid(pod).into()), ..Preconditions::default() });
+    let options = DeleteOptions { grace_period_seconds: Some(0), preconditions, ..DeleteOptions::default() };
+    api.call(Request::delete(PODS, &name.namespace, &name.name, &options)).await.map(drop)
 }
 
 fn deployment(name: &str, namespace: &str) -> Value {
@@ -186,10 +251,9 @@ async fn a_pod_that_fits_nowhere_says_so_and_one_of_a_lost_node_goes() {
         .await;
     cluster.until("an event says so too", |c| c.list("events", None).iter().any(|e| e["reason"] == "FailedScheduling")).await;
     cluster.create(PODS, "default", pod("small", "1")).await;
-    cluster.until("it runs", |c| c.list("pods", None).iter().any(node::is_ready)).await;
+    cluster.until("it runs", |c| c.list("pods", None).iter().any(is_ready)).await;
     let node = cluster.list("pods", None).iter().find_map(|p| p["spec"]["nodeName"].as_str().map(str::to_owned)).unwrap();
-    let nodes = Resource::cluster("", "v1", "nodes", "Node");
     cluster.agents.clear();
-    cluster.admin.call(Request::delete(nodes, "", &node, &DeleteOptions::default())).await.unwrap();
+    cluster.admin.call(Request::delete(NODES, "", &node, &DeleteOptions::default())).await.unwrap();
     cluster.until("its pod goes with the node", |c| c.names("pods", None) == ["huge"]).await;
 }

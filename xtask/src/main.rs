@@ -1,6 +1,10 @@
-//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`.
+//! Checks, releases, benchmarks and simulations of the project: `cargo xtask check`, `cargo xtask release`, `cargo xtask sim`,
+//! `cargo xtask bench`.
 
 mod arrows;
+mod bench;
+mod fuzz;
+mod mutants;
 mod release;
 mod sizes;
 
@@ -13,21 +17,36 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
-  sim ARGS          the simulator: --from S --seeds N
+  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
+  sim ARGS          the simulator: --from S --seeds N [--jobs J], each seed twice; --seed S shows one with its trace
+  sim --mutants [NAME]
+                    plants the bugs of sim/mutants one by one; the simulator must find each
+  fuzz [TARGET]     decoders fed with anything, five seconds each
+  soak [TARGET] [--for SECONDS]
+                    the same for an hour each, or for so long
   sizes             sizes of files and functions of production code";
 
 fn main() -> ExitCode {
+    if let Some(code) = fuzz::compile() {
+        return code;
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match words[..] {
         ["check"] => check(false),
         ["check", "--quick"] => check(true),
         ["release"] => release::build(),
+        ["sim", "--mutants"] => mutants::hunt(""),
+        ["sim", "--mutants", name] => mutants::hunt(name),
         ["sim", ..] => {
-            let mut sim = vec!["run", "--release", "--package", "gantry-sim", "--"];
+            let mut sim = vec!["run", "--quiet", "--profile", "sim", "--package", "gantry-sim", "--"];
             sim.extend(&words[1..]);
             run("cargo", &sim)
         }
+        ["bench", ..] => bench::bench(&words[1..]),
+        ["fuzz"] => fuzz::run(None, 5),
+        ["fuzz", target] => fuzz::run(Some(target), 5),
+        ["soak", ..] => soak(&words[1..]),
         ["sizes"] => sizes::report(),
         _ => Err(USAGE.into()),
     };
@@ -38,6 +57,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn soak(words: &[&str]) -> Outcome {
+    let (target, seconds) = match words {
+        [] => (None, "3600"),
+        ["--for", seconds] => (None, *seconds),
+        [target] => (Some(*target), "3600"),
+        [target, "--for", seconds] => (Some(*target), *seconds),
+        _ => return Err(USAGE.into()),
+    };
+    fuzz::run(target, seconds.parse().map_err(|_| USAGE.to_owned())?)
 }
 
 /// Runs a program and waits for it.
@@ -77,6 +107,7 @@ fn check(quick: bool) -> Outcome {
         run("cargo", &["install", "cargo-deny", "--locked", "--quiet", "--no-default-features"])?;
     }
     run("cargo", &["deny", "--log-level", "error", "check", "licenses", "bans", "sources"])?;
+    fuzz::run(None, 5)?;
     run_with("cargo", &["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
     match is_installed("cargo-nextest") {
         true => run("cargo", &["nextest", "run", "--workspace", "--status-level", "fail", "--no-fail-fast"]),

@@ -4,16 +4,19 @@ use std::path::Path;
 
 use crate::{Outcome, run_with};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What is built for.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What makes a binary static and not position independent. With an explicit target these do not reach build scripts and procedural macros,
+/// which cannot be static.
+pub(crate) const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
 /// Builds `gantry` and the example `hello`, and leaves them in `target/release`.
 pub(crate) fn build() -> Outcome {
-    // With an explicit target the flags do not reach build scripts and procedural macros, which cannot be static.
-    let flags = "-C target-feature=+crt-static -C relocation-model=static";
     run_with(
         "cargo",
         &["build", "--release", "--package", "gantry", "--bin", "gantry", "--package", "hello", "--bin", "hello", "--target", TARGET],
-        &[("RUSTFLAGS", flags)],
+        &[("RUSTFLAGS", STATIC_FLAGS)],
     )?;
     std::fs::create_dir_all("target/release").map_err(|e| format!("target/release: {e}"))?;
     ["gantry", "hello"].into_iter().try_for_each(take)

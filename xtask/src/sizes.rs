@@ -7,7 +7,7 @@ use crate::Outcome;
 /// Prints the distribution, and what stands out.
 pub(crate) fn report() -> Outcome {
     let mut files = Vec::new();
-    for room in ["crates", "sim", "xtask"] {
+    for room in ["bench", "crates", "sim", "xtask"] {
         collect(Path::new(room), &mut files);
     }
     let (mut lengths, mut functions) = (Vec::new(), Vec::new());

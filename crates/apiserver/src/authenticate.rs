@@ -13,10 +13,9 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 impl Server {
-    /// Who is asking, by their certificate (DER, verified by TLS) or their bearer token.
-    pub(crate) fn authenticate(&self, certificate: Option<&[u8]>, bearer: Option<&str>) -> Result<User, Status> {
-        if let Some(der) = certificate {
-            let identity = CertificateIdentity::of(der).map_err(|_| Status::unauthorized())?;
+    /// Who is asking, by their certificate (verified by TLS) or their bearer token.
+    pub(crate) fn authenticate(&self, certificate: Option<&CertificateIdentity>, bearer: Option<&str>) -> Result<User, Status> {
+        if let Some(identity) = certificate {
             if identity.common_name.is_empty() {
                 return Err(Status::unauthorized());
             }

@@ -128,7 +128,7 @@ impl Server {
         }
         let is_head = request.method() == http::Method::HEAD;
         call.body = read_body(request).await?;
-        let answered = self.dispatch(call.clone()).await?;
+        let answered = self.dispatch(&call).await?;
         let mut response = self.respond(&call, &accept, answered);
         if is_head {
             *response.body_mut() = gantry_transport::full(Bytes::new());

@@ -1,5 +1,7 @@
 //! What a URL path asks for.
 
+use std::borrow::Cow;
+
 use gantry_client::{PatchType, Verb};
 
 /// What a request is about, as far as its path and method tell.
@@ -28,20 +30,20 @@ pub(crate) struct ResourcePath {
 
 /// Takes a path apart.
 pub(crate) fn parse(path: &str) -> Target {
-    let segments: Vec<String> = path.trim_start_matches('/').split('/').map(decode).collect();
-    let mut segments: &[String] = match segments.last() {
+    let segments: Vec<Cow<'_, str>> = path.trim_start_matches('/').split('/').map(decode_path).collect();
+    let mut segments: &[Cow<'_, str>] = match segments.last() {
         Some(last) if last.is_empty() => &segments[..segments.len() - 1],
         _ => &segments,
     };
     let mut found = ResourcePath::default();
     match segments {
         [api, version, rest @ ..] if api == "api" && !rest.is_empty() => {
-            found.version.clone_from(version);
+            found.version = version.to_string();
             segments = rest;
         }
         [apis, group, version, rest @ ..] if apis == "apis" && !rest.is_empty() => {
-            found.group.clone_from(group);
-            found.version.clone_from(version);
+            found.group = group.to_string();
+            found.version = version.to_string();
             segments = rest;
         }
         _ => return Target::Other,
@@ -59,15 +61,20 @@ pub(crate) fn parse(path: &str) -> Target {
         && !rest.is_empty()
         && !(matches!(rest, [only] if only == "status" || only == "finalize"))
     {
-        found.namespace.clone_from(namespace);
+        found.namespace = namespace.to_string();
         segments = rest;
     }
-    let mut parts = segments.iter().cloned();
+    let mut parts = segments.iter().map(|part| part.to_string());
     found.resource = parts.next().unwrap_or_default();
     found.name = parts.next().unwrap_or_default();
     found.subresource = parts.next().unwrap_or_default();
     found.rest = parts.collect::<Vec<_>>().join("/");
     Target::Resource(found)
+}
+
+/// The same without a copy where nothing is encoded, as in almost every path.
+fn decode_path(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { decode(text).into() } else { text.into() }
 }
 
 /// Undoes percent-encoding. What is not valid stays as it is.

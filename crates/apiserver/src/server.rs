@@ -1,5 +1,6 @@
 //! The server as a value: what it is made of, and the order of the pipeline.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -71,6 +72,8 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     parts: Parts,
     kinds: Vec<Arc<Kind>>,
+    /// The same by plural name: several groups and versions may share one.
+    by_plural: BTreeMap<String, Vec<Arc<Kind>>>,
     authorizer: Authorizer,
     services: Allocator,
     node_ranges: NodeRanges,
@@ -87,11 +90,15 @@ impl Server {
     /// Puts a server together. Nothing listens yet: see [`Server::bootstrap`] and [`Server::client`].
     pub fn new(parts: Parts) -> Self {
         let kinds: Vec<Arc<Kind>> = parts.registry.kinds().iter().cloned().map(Arc::new).collect();
+        let mut by_plural: BTreeMap<String, Vec<Arc<Kind>>> = BTreeMap::new();
+        for kind in &kinds {
+            by_plural.entry(kind.plural.clone()).or_default().push(kind.clone());
+        }
         let authorizer = Authorizer::new(&parts.store);
         let services = Allocator::new(&parts.config, &parts.store);
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let discovery = Discovery::new(&kinds);
-        Self(Arc::new(Inner { parts, kinds, authorizer, services, node_ranges, discovery }))
+        Self(Arc::new(Inner { parts, kinds, by_plural, authorizer, services, node_ranges, discovery }))
     }
 
     /// What the operator decided.
@@ -159,13 +166,13 @@ impl Server {
 
     /// The kind of a resource.
     pub(crate) fn kind(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Kind>> {
-        self.0.kinds.iter().find(|k| k.plural == plural && k.group == group && k.version == version).cloned()
+        self.0.by_plural.get(plural)?.iter().find(|k| k.group == group && k.version == version).cloned()
     }
 
     /// Does one request, whichever way it came: the pipeline.
     pub(crate) async fn perform(&self, call: Call) -> Result<Answered, Status> {
         self.authorize_call(&call, call.verb_name())?;
-        self.dispatch(call).await
+        self.dispatch(&call).await
     }
 
     /// Refuses what the caller may not do.

@@ -47,6 +47,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Kills it if it runs and removes its traces besides its log.
     fn remove_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>>;
 
+    /// Removes a container that was made and never told to start; refuses one that was. For what a predecessor left, whose word to start
+    /// may still be on its way.
+    fn discard_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>> {
+        self.remove_container(id)
+    }
+
     /// One container.
     fn container_status<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<ContainerStatus>>;
 

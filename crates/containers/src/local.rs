@@ -77,6 +77,8 @@ impl LocalRuntime {
         let runtime = Self { config, hierarchies: Hierarchies::detect()?, clock, program, hubs: Mutex::default(), _lock: lock };
         for directory in runtime.directories()? {
             if !directory.is_whole() {
+                // It would go on, and take the place of the next shim of this sandbox.
+                runtime.end_unborn_shim(&directory).await;
                 runtime.dispose(&directory).await?;
             } else if crate::client::connect(&directory.0).is_err_and(|e| crate::client::is_dead(&e)) {
                 directory.bury(&runtime.hierarchies, runtime.clock.now())?;
@@ -163,6 +165,21 @@ impl LocalRuntime {
         Err(Error::Start(format!("sandbox {}: {}", config.id, String::from_utf8_lossy(&output.stderr).trim())))
     }
 
+    /// Ends a shim that was being made when the agent that made it was killed. It is in no cgroup, and is known by its arguments alone.
+    async fn end_unborn_shim(&self, directory: &SandboxDir) {
+        for _ in 0..POLLS {
+            let shims = processes_with(directory.0.as_os_str().as_encoded_bytes());
+            if shims.is_empty() {
+                return;
+            }
+            for pid in shims {
+                // It may be gone by now.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            self.clock.sleep(POLL).await;
+        }
+    }
+
     /// Ends and removes all there is of a sandbox, whatever state it is in.
     async fn dispose(&self, directory: &SandboxDir) -> Result<()> {
         if let Ok(cgroup) = directory.cgroup(&self.hierarchies) {
@@ -246,14 +263,14 @@ impl LocalRuntime {
         directory.bury(&self.hierarchies, self.clock.now())
     }
 
-    async fn remove(&self, id: &ContainerId) -> Result<()> {
+    async fn remove(&self, id: &ContainerId, unstarted: bool) -> Result<()> {
         let directory = match self.directory(&id.sandbox) {
             Err(Error::NotFound { .. }) => return Ok(()),
             other => other?,
         };
         let container = directory.container(&id.container);
         if let Some(mut shim) = Connection::open(&id.sandbox, &directory.0)? {
-            match shim.act(&Request::Remove { container: id.container.clone() }).await {
+            match shim.act(&Request::Remove { container: id.container.clone(), unstarted }).await {
                 Ok(()) | Err(Error::NotFound { .. }) => {}
                 Err(e) => return Err(e),
             }
@@ -386,6 +403,13 @@ impl LocalRuntime {
     }
 }
 
+/// Processes that have exactly this among their arguments. One that has ended has no arguments.
+fn processes_with(argument: &[u8]) -> Vec<rustix::process::Pid> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let has = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.split(|b| *b == 0).any(|a| a == argument));
+    pids.filter(has).filter_map(rustix::process::Pid::from_raw).collect()
+}
+
 /// Our ends of a command's streams.
 #[derive(Default)]
 struct Streams {
@@ -490,7 +514,11 @@ impl Runtime for LocalRuntime {
     }
 
     fn remove_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.remove(id))
+        Box::pin(self.remove(id, false))
+    }
+
+    fn discard_container<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.remove(id, true))
     }
 
     fn container_status<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<ContainerStatus>> {

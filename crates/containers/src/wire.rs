@@ -37,8 +37,12 @@ pub(crate) enum Request {
     Start { container: String },
     /// Answered by `Done` once the container has ended.
     Stop { container: String, grace_ms: u64 },
-    /// Answered by `Done` once nothing is left.
-    Remove { container: String },
+    /// Answered by `Done` once nothing is left. With `unstarted`, one that was told to start is left alone, and `Failed` says so.
+    Remove {
+        container: String,
+        #[serde(default)]
+        unstarted: bool,
+    },
     /// With the far ends of stdin (if it has one), stdout and stderr, unless with a terminal. Answered by `Started`,
     /// with the terminal if there is one, then `Exited`.
     Exec { container: String, config: ExecConfig },

@@ -182,6 +182,9 @@ pub(crate) struct ServerArgs {
     /// After how many seconds a silent node counts as gone. Nodes started by `up` report five times as often.
     #[arg(long, value_name = "SECONDS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) node_grace: u64,
+    /// If the store is damaged, go on with what is sound before the damage: later changes are lost, the damaged files are put aside.
+    #[arg(long)]
+    pub(crate) salvage: bool,
 }
 
 /// Why a command failed: what to say, and how to exit.
@@ -219,6 +222,9 @@ impl Failure {
         let mut source: Option<&dyn std::error::Error> = self.source.as_deref().map(|s| s as _);
         while let Some(cause) = source {
             text = format!("{text}: {cause}");
+            if cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull) {
+                text.push_str("; the disk is full: make room there and start again");
+            }
             source = cause.source();
         }
         text

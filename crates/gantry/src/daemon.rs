@@ -109,6 +109,15 @@ pub(crate) fn start_in_background(dir: &DataDir, args: &[String]) -> Result<Stri
     let code = child.wait().map_err(|e| Failure::act("waiting for the cluster", e))?;
     let text = std::fs::read(&path).unwrap_or_default();
     let said = String::from_utf8_lossy(text.get(begins as usize..).unwrap_or_default()).into_owned();
-    let why = said.lines().rev().find_map(|l| l.strip_prefix("gantry: ")).unwrap_or("it ended without a word");
+    let why = said.lines().rev().find_map(|l| l.strip_prefix("gantry: "));
+    // Its last words have no room on a full disk either.
+    let why = why.unwrap_or_else(|| {
+        if is_full(dir.root()) { "the disk is full: make room there and start again" } else { "it ended without a word" }
+    });
     Err(Failure::ended(format!("{why} (log: {})", path.display()), code.code().unwrap_or(1) as u8))
+}
+
+/// Whether the file system of a directory has no room for another block.
+fn is_full(directory: &Path) -> bool {
+    rustix::fs::statvfs(directory).is_ok_and(|fs| fs.f_bavail == 0)
 }

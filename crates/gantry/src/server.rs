@@ -12,7 +12,7 @@ use gantry_ports::disk::RealDisk;
 use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
 use gantry_reconcile::Runner;
 use gantry_scheduler::Scheduler;
-use gantry_store::log;
+use gantry_store::{OpenError, log};
 use gantry_transport::{ClientTls, ServerTls, ServingCertificate, serve};
 
 use crate::cli::{Failure, ServerArgs};
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), Failure> {
         let dir = args.cluster.open();
         let identity = dir.identity(args, None, &*world.random)?;
         let _lock = Lock::take(&dir)?;
-        let control_plane = start(&world, &dir, &identity, Duration::from_secs(args.node_grace)).await?;
+        let control_plane = start(&world, &dir, &identity, args).await?;
         tracing::info!(port = identity.port, kubeconfig = %dir.kubeconfig().display(), "the API is ready");
         stopped().await?;
         control_plane.close();
@@ -86,13 +86,12 @@ pub(crate) async fn stopped() -> Result<(), Failure> {
 }
 
 /// Starts store, API server and what runs inside the control plane; returns when the API answers.
-pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity, node_grace: Duration) -> Result<ControlPlane, Failure> {
+pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdentity, args: &ServerArgs) -> Result<ControlPlane, Failure> {
     let now = world.clock.now();
     let keys = dir.keys(now, &*world.random)?;
     let disk = RealDisk::new(&dir.store()).map_err(|e| Failure::act(format!("opening {}", dir.store().display()), e))?;
-    let options = log::Options { salt: world.random.u64(), ..log::Options::default() };
-    let opened = log::open(Arc::new(disk), options);
-    let (store, log) = opened.map_err(|e| Failure::act(format!("opening the store in {}", dir.store().display()), e))?;
+    let options = log::Options { salt: world.random.u64(), salvage: args.salvage, ..log::Options::default() };
+    let (store, log) = log::open(Arc::new(disk), options).map_err(|e| not_opened(dir, e))?;
     log.start(&world.tasks).map_err(|e| Failure::act("starting the store's threads", e))?;
     let address = SocketAddr::from(([0, 0, 0, 0], identity.port));
     let listener = world.sockets.bind(address).await.map_err(|e| {
@@ -125,7 +124,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let tls = ServerTls::new(serving, keys.authority.certificate_pem()).map_err(|e| Failure::act("setting up TLS", e))?;
     serve(listener, tls, &world.tasks, Arc::new(server.clone()));
     let authority = Arc::new(keys.authority);
-    start_controllers(world, &server, authority.clone(), node_grace);
+    start_controllers(world, &server, authority.clone(), Duration::from_secs(args.node_grace));
     let clock = world.clock.clone();
     world.tasks.spawn(async move {
         loop {
@@ -140,6 +139,16 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
     let url = format!("https://127.0.0.1:{}", identity.port);
     dir.write(&dir.kubeconfig(), 0o600, kubeconfig::render(&url, authority.certificate_pem(), &admin).as_bytes())?;
     Ok(ControlPlane { server, authority, log })
+}
+
+fn not_opened(dir: &DataDir, error: OpenError) -> Failure {
+    let hint = match &error {
+        OpenError::Damaged { .. } => {
+            " (nothing was changed: restore the directory from a backup, or start once with --salvage to go on with what is sound before the damage)"
+        }
+        _ => "",
+    };
+    Failure::act(format!("opening the store in {}{hint}", dir.store().display()), error)
 }
 
 /// Starts the scheduler and the controllers, each as its own service account.

@@ -65,6 +65,9 @@ fn arguments(args: &UpArgs) -> Vec<String> {
     add("--advertise-address", server.advertise_address.map(|a| a.to_string()));
     add("--service-cidr", server.service_cidr.clone());
     add("--pod-cidr", server.pod_cidr.clone());
+    if server.salvage {
+        all.push("--salvage".into());
+    }
     all
 }
 
@@ -81,7 +84,7 @@ fn foreground(args: &UpArgs) -> Result<(), Failure> {
         let identity = dir.identity(&args.server, args.nodes, &*world.random)?;
         let _lock = Lock::take(&dir)?;
         let grace = Duration::from_secs(args.server.node_grace);
-        let control_plane = server::start(&world, &dir, &identity, grace).await?;
+        let control_plane = server::start(&world, &dir, &identity, &args.server).await?;
         let admin: Arc<dyn Api> = Arc::new(control_plane.server.client(User::admin()));
         let (names, dns) = if identity.nodes > 1 {
             let nodes = nodes::start(&world, &dir, &identity, &admin, grace / 5).await?;

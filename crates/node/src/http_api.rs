@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use gantry_containers::ContainerState;
 use gantry_object::{Status, Timestamp};
-use gantry_pki::CertificateIdentity;
 use gantry_ports::BoxFuture;
 use gantry_transport::{Handler, Peer, Request, Response, full, streaming};
 use http::StatusCode;
@@ -28,8 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 impl Handler for Agent {
     fn handle(self: Arc<Self>, request: Request, peer: Peer) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            let asked_by = peer.certificate.and_then(|der| CertificateIdentity::of(&der).ok());
-            match asked_by {
+            match peer.certificate {
                 None => text(StatusCode::UNAUTHORIZED, "Unauthorized"),
                 Some(who) if who.common_name != API_SERVER => text(StatusCode::FORBIDDEN, "Forbidden"),
                 Some(_) => self.answer(request).await.unwrap_or_else(|(code, why)| text(code, &why)),

@@ -176,7 +176,7 @@ impl Shared {
     pub(crate) async fn write_status(&self, pod: &Pod, status: &Value) -> Result<(), Status> {
         let m = &pod.metadata;
         let (namespace, name) = (m.namespace.as_deref().unwrap_or(""), m.name.as_deref().unwrap_or(""));
-        let patch = json!({"metadata": {"uid": m.uid}, "status": status});
+        let patch = crate::lifecycle::status_patch(pod, status);
         self.api.call(Request::patch(PODS, namespace, name, PatchType::Strategic, &patch).on("status")).await.map(drop)
     }
 

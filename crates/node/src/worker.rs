@@ -48,6 +48,8 @@ pub(crate) enum Outcome {
     Started(String, Result<Option<Box<ContainerStatus>>, Waiting>),
     Stopped(String, Option<Box<ContainerStatus>>),
     Removed(gantry_containers::ContainerId),
+    /// What was never started is gone.
+    Discarded(String, gantry_containers::ContainerId),
     TornDown(Result<(), String>),
     Forgotten(Result<(), String>),
 }
@@ -122,6 +124,9 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         // An adopted sandbox's addresses are asked for again: the status may never have been written.
         if matches!(&self.observed.sandbox, Sandbox::Ready(_)) {
+            self.look_again().await;
+        }
+        if matches!(&self.observed.sandbox, Sandbox::Ready(_)) {
             self.adopt_network().await;
             let running: Vec<ContainerStatus> = self.observed.containers.values().filter_map(|a| a.last()).cloned().collect();
             running.iter().filter(|c| c.state == ContainerState::Running).for_each(|c| self.start_probes(c));
@@ -146,6 +151,25 @@ impl Worker {
             while let Ok(more) = self.inbox.try_recv() {
                 self.hear(more);
             }
+        }
+    }
+
+    /// What was adopted was seen when the agent started, and what happened since was told to nobody: a container that its predecessor had just
+    /// asked for may run by now.
+    async fn look_again(&mut self) {
+        match self.shared.runtime.sandbox_status(&self.uid()).await {
+            Ok(sandbox) => {
+                if sandbox.state == SandboxState::NotReady {
+                    self.observed.sandbox = Sandbox::Lost;
+                }
+                for container in sandbox.containers {
+                    let attempts = self.observed.containers.entry(container.name.clone()).or_default();
+                    attempts.retain(|c| c.attempt != container.attempt);
+                    attempts.push(container);
+                    attempts.sort_by_key(|c| c.attempt);
+                }
+            }
+            Err(error) => tracing::warn!(pod = self.uid(), error = crate::steps::chain(&error), "looking at an adopted sandbox"),
         }
     }
 
@@ -255,6 +279,13 @@ impl Worker {
         }
     }
 
+    fn forget_container(&mut self, id: &gantry_containers::ContainerId) {
+        for attempts in self.observed.containers.values_mut() {
+            attempts.retain(|c| c.id != *id);
+        }
+        self.observed.containers.retain(|_, attempts| !attempts.is_empty());
+    }
+
     fn stop_probes(&mut self) {
         for (_, (_, tasks)) in std::mem::take(&mut self.probes) {
             tasks.iter().for_each(AbortHandle::abort);
@@ -287,11 +318,10 @@ impl Worker {
                 self.observed.busy.remove(&name);
                 self.container_known(status);
             }
-            Outcome::Removed(id) => {
-                for attempts in self.observed.containers.values_mut() {
-                    attempts.retain(|c| c.id != id);
-                }
-                self.observed.containers.retain(|_, attempts| !attempts.is_empty());
+            Outcome::Removed(id) => self.forget_container(&id),
+            Outcome::Discarded(name, id) => {
+                self.observed.busy.remove(&name);
+                self.forget_container(&id);
             }
             Outcome::TornDown(result) => {
                 self.tearing = false;
@@ -484,6 +514,19 @@ impl Worker {
                 }
                 Outcome::Removed(id)
             }),
+            Step::DiscardContainer { id, name } => {
+                self.observed.busy.insert(name.clone());
+                self.spawn(|steps| async move {
+                    match steps.shared.runtime.discard_container(&id).await {
+                        Ok(()) => Outcome::Discarded(name, id),
+                        // It was told to start after all: by now it may be known how it is.
+                        Err(error) => {
+                            tracing::info!(container = %id, error = crate::steps::chain(&error), "leaving a container of an earlier agent");
+                            Outcome::Stopped(name, steps.shared.runtime.container_status(&id).await.ok().map(Box::new))
+                        }
+                    }
+                });
+            }
             Step::TearDown if !self.tearing => {
                 self.tearing = true;
                 self.stop_probes();

@@ -48,6 +48,12 @@ impl Encoded {
         out.extend_from_slice(&self.body[at..]);
     }
 
+    /// How many bytes [`Encoded::write_json`] appends.
+    pub fn json_len(&self) -> usize {
+        let digits = self.revision.0.checked_ilog10().map_or(1, |log| log as usize + 1);
+        self.body.len() + "\"resourceVersion\":\"\",".len() + digits
+    }
+
     /// The whole JSON, resourceVersion included.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 48);
@@ -123,5 +129,9 @@ mod tests {
         assert_eq!(back, serde_json::json!({"apiVersion":"v1","kind":"X","metadata":{"name":"a","resourceVersion":"7"},"a":1}));
         assert!(!String::from_utf8_lossy(&object.body).contains("resourceVersion"));
         assert_eq!(Encoded::from_json(&object.to_json()).expect("valid"), object);
+        for revision in [0, 9, 10, 12_345, u64::MAX] {
+            let object = Encoded { revision: Revision(revision), ..object.clone() };
+            assert_eq!(object.json_len(), object.to_json().len());
+        }
     }
 }

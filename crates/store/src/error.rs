@@ -30,6 +30,13 @@ pub enum CommitError {
     Closed,
 }
 
+impl CommitError {
+    /// Whether the disk had no room, so that nothing was written: the same change may succeed once there is.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Flush(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
 /// The asked-for history is no longer kept: list again (HTTP 410, `Expired`).
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("revision {asked} is gone; the oldest kept is {oldest}")]
@@ -54,7 +61,8 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// Bytes that were once flushed are not what was written. Restore from a backup; nothing was changed.
+    /// Bytes that were once flushed are not what was written. Nothing was changed: restore from a backup, or open with
+    /// [`Options::salvage`](crate::log::Options::salvage) to go on with what is sound before them.
     #[error("{file} is damaged at byte {offset}: {what}")]
     Damaged {
         /// The damaged file.

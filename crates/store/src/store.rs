@@ -38,6 +38,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What is not yet durable about a key: `None` nothing, `Some(None)` a deletion, `Some(Some(object))` a write.
     fn staged(&self, key: &Key) -> Option<Option<Encoded>>;
 
+    /// Ends when everything that is staged now is durable.
+    fn settled(&self) -> BoxFuture<Result<(), CommitError>>;
+
     /// Deletes objects whose time has come; says how many.
     fn expire(&self, now: Timestamp) -> BoxFuture<usize>;
 
@@ -71,6 +74,14 @@ impl Store {
     pub fn staged(&self, key: &Key) -> Option<Encoded> {
         // The backend forgets a staged change only after the state has it, so nothing is missed between the two looks.
         self.backend.staged(key).unwrap_or_else(|| self.state.get(key))
+    }
+
+    /// Ends when everything that is staged now is durable: for answers that tell of staged objects and change nothing themselves.
+    ///
+    /// # Errors
+    /// When it did not become durable: what was seen staged may be gone.
+    pub fn settled(&self) -> BoxFuture<Result<(), CommitError>> {
+        self.backend.settled()
     }
 
     /// The durable object.

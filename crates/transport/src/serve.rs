@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gantry_pki::CertificateIdentity;
 use gantry_ports::{BoxFuture, Connection, Listener, Tasks};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,8 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// The certificate it showed, in DER, verified against the server's client authority.
-    pub certificate: Option<Arc<[u8]>>,
+    /// Whom the certificate it showed names; it was verified against the server's client authority. Read once for a connection, not for
+    /// every request on it.
+    pub certificate: Option<Arc<CertificateIdentity>>,
 }
 
 /// Answers requests.
@@ -57,7 +59,8 @@ async fn converse(connection: Connection, address: SocketAddr, acceptor: TlsAcce
     let stream = tokio::time::timeout(PATIENCE, acceptor.accept(connection)).await;
     let stream = stream.map_err(|_| "TLS handshake took too long".to_owned())?.map_err(|e| e.to_string())?;
     let (_, session) = stream.get_ref();
-    let certificate = session.peer_certificates().and_then(<[_]>::first).map(|c| Arc::from(c.as_ref()));
+    let certificate = session.peer_certificates().and_then(<[_]>::first).map(|c| CertificateIdentity::of(c));
+    let certificate = certificate.transpose().map_err(|e| e.to_string())?.map(Arc::new);
     let is_http2 = session.alpn_protocol() == Some(b"h2");
     let peer = Peer { address, certificate };
     let service = service_fn(move |request| {

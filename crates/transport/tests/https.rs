@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gantry_object::Timestamp;
-use gantry_pki::{Authority, CertificateIdentity, Issued, Profile};
+use gantry_pki::{Authority, Issued, Profile};
 use gantry_ports::{BoxFuture, SeededRandom, SimulatedSockets, Sockets, Tasks};
 use gantry_transport::{
     Body, ClientTls, Handler, HttpsClient, Peer, Request, Response, ServerTls, ServingCertificate, Target, full, serve,
@@ -31,7 +31,7 @@ impl Handler for Echo {
                 let switching = http::Response::builder().status(101).header("upgrade", "echo").header("connection", "upgrade");
                 return switching.body(full("")).expect("well formed");
             }
-            let who = peer.certificate.map(|c| CertificateIdentity::of(&c).expect("parses").common_name);
+            let who = peer.certificate.map(|c| c.common_name.clone());
             let body = request.into_body().collect().await.expect("a whole body").to_bytes();
             http::Response::new(full(format!("{} says {}", who.unwrap_or_default(), String::from_utf8_lossy(&body))))
         })

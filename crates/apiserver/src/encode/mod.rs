@@ -1,6 +1,7 @@
 //! Answers as bytes, in the encoding and shape the client asked for.
 
 mod accept;
+mod list;
 mod stream;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use serde_json::json;
 
 pub(crate) use accept::{Accept, Alternative, Format, Shape};
 pub(crate) use stream::WatchEncoder;
+
+use list::PlainList;
 
 use crate::call::{Answer, Answered, Call, Collection};
 use crate::server::Server;
@@ -73,6 +76,13 @@ impl Server {
                 answer(accept, created, body)
             }
             Answer::Transient { value, created } => answer(accept, created, self.shaped(call, accept, &value)),
+            Answer::List(collection) if accept.is_plain() && !call.kind.is_converted() => {
+                let list = PlainList::new(call, &list_metadata(&collection), collection.items);
+                match accept.gzip && list.length >= WORTH_COMPRESSING {
+                    true => answer(accept, false, list.flatten().collect()),
+                    false => list.into_response(accept),
+                }
+            }
             Answer::List(collection) => answer(accept, false, self.encode_list(call, accept, &collection)),
         };
         for warning in answered.warnings {
@@ -99,16 +109,7 @@ impl Server {
     }
 
     fn encode_list(&self, call: &Call, accept: &Accept, list: &Collection) -> Vec<u8> {
-        let mut metadata = json!({"resourceVersion": list.revision.to_string()});
-        if let Some(token) = &list.continue_token {
-            metadata["continue"] = json!(token);
-        }
-        if let Some(remaining) = list.remaining {
-            metadata["remainingItemCount"] = json!(remaining);
-        }
-        if accept.is_plain() && !call.kind.is_converted() {
-            return plain_list(call, &metadata, &list.items);
-        }
+        let metadata = list_metadata(list);
         let trees: Vec<Value> = list.items.iter().map(|o| self.tree(call, o)).collect();
         let value = match accept.shape {
             Shape::Table(include) => call.kind.table(&trees, metadata, include, true, self.clock().now()),
@@ -144,21 +145,15 @@ impl Server {
     }
 }
 
-/// A list made of the stored bytes themselves.
-fn plain_list(call: &Call, metadata: &Value, items: &[Encoded]) -> Vec<u8> {
-    let size: usize = items.iter().map(|o| o.body.len() + 48).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let head = json!({"kind": call.kind.list_kind, "apiVersion": call.kind.api_version(), "metadata": metadata}).to_string();
-    out.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
-    out.extend_from_slice(b",\"items\":[");
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        item.write_json(&mut out);
+fn list_metadata(list: &Collection) -> Value {
+    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    if let Some(token) = &list.continue_token {
+        metadata["continue"] = json!(token);
     }
-    out.extend_from_slice(b"]}");
-    out
+    if let Some(remaining) = list.remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    metadata
 }
 
 /// An object in one encoding, for a watch.

@@ -2,7 +2,7 @@
 
 use gantry_client::{PatchType, Verb};
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::{Encoded, Status, Value, meta};
+use gantry_object::{Encoded, Reason, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 
 use super::ownership::{Tracking, settle_times};
@@ -28,7 +28,14 @@ pub(crate) fn commit_failed(error: &CommitError) -> Status {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    Status::internal(message)
+    match error {
+        // The API has no reason of its own for a full disk. Not 503, which clients try again and again instead of saying what is wrong.
+        e if e.is_full() => {
+            Status::failure(507, Reason::ServiceUnavailable, format!("nothing was written, the server's disk is full: {message}"))
+        }
+        CommitError::ReadOnly(_) | CommitError::Closed => Status::failure(503, Reason::ServiceUnavailable, message),
+        _ => Status::internal(message),
+    }
 }
 
 impl Server {

@@ -17,21 +17,41 @@ use crate::server::Server;
 
 impl Server {
     /// Hands an authorized call to its verb.
-    pub(crate) async fn dispatch(&self, call: Call) -> Result<Answered, Status> {
+    pub(crate) async fn dispatch(&self, call: &Call) -> Result<Answered, Status> {
         let mut warnings = Vec::new();
-        let answer = if call.subresource.is_empty() && call.kind.stored() {
+        let answer = self.do_verb(call, &mut warnings).await;
+        if !matches!(call.verb, Verb::Get | Verb::List) && self.tells_of_staged(&answer) {
+            // Writers see what others have staged, but nobody may be told of it before it is durable.
+            self.store().settled().await.map_err(|error| change::commit_failed(&error))?;
+            if answer.is_ok() && self.tells_of_staged(&answer) {
+                return Err(Status::internal("the version that was found could not be made durable"));
+            }
+        }
+        Ok(Answered { answer: answer?, warnings })
+    }
+
+    /// Whether an answer to a write may rest on something that another writer has only staged.
+    fn tells_of_staged(&self, answer: &Result<Answer, Status>) -> bool {
+        match answer {
+            Ok(Answer::Object { object, .. }) => object.revision > self.store().durable_revision(),
+            Ok(_) => false,
+            Err(status) => status.is_not_found() || status.is_conflict() || status.is_already_exists(),
+        }
+    }
+
+    async fn do_verb(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
+        if call.subresource.is_empty() && call.kind.stored() {
             match call.verb {
-                Verb::Get => self.get(&call).await,
-                Verb::List => self.list(&call).await.map(Answer::List),
-                Verb::Create => self.create(&call, &mut warnings).await,
-                Verb::Update | Verb::Patch(_) => self.write(&call, &mut warnings).await,
-                Verb::Delete => self.delete(&call).await,
-                Verb::DeleteCollection => self.delete_collection(&call).await,
+                Verb::Get => self.get(call).await,
+                Verb::List => self.list(call).await.map(Answer::List),
+                Verb::Create => self.create(call, warnings).await,
+                Verb::Update | Verb::Patch(_) => self.write(call, warnings).await,
+                Verb::Delete => self.delete(call).await,
+                Verb::DeleteCollection => self.delete_collection(call).await,
             }
         } else {
-            self.subresource(&call, &mut warnings).await
-        }?;
-        Ok(Answered { answer, warnings })
+            self.subresource(call, warnings).await
+        }
     }
 
     /// Decodes a body as the call's kind; what strictness finds becomes an error or warnings.

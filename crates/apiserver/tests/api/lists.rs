@@ -41,6 +41,23 @@ async fn pages_show_one_revision_whatever_is_written_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_large_list_is_sent_in_pieces_and_whole() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let empty = admin.get(MAPS).await;
+    assert_eq!(names(&empty.expect(200)), Vec::<&str>::new());
+    for i in 0..50 {
+        let mut map = config_map(&format!("m{i:02}"), &[]);
+        map["data"] = json!({"value": "v".repeat(4000)});
+        admin.post(MAPS, &map).await.expect(201);
+    }
+    let list = admin.get(MAPS).await;
+    let length: usize = list.header("content-length").parse().unwrap();
+    assert!(length > 200_000, "{length}");
+    assert_eq!(names(&list.expect(200)), (0..50).map(|i| format!("m{i:02}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn an_expired_token_says_how_to_go_on() {
     let world = World::new().await;
     let mut admin = five(&world).await;

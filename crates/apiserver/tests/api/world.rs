@@ -10,7 +10,7 @@ use gantry_apiserver::{Config, Parts, Server, User};
 use gantry_client::{Api, Request};
 use gantry_kinds::Registry;
 use gantry_object::{Resource, Timestamp};
-use gantry_pki::{Authority, Profile, TokenKey};
+use gantry_pki::{Authority, CertificateIdentity, Profile, TokenKey};
 use gantry_ports::disk::SimDisk;
 use gantry_ports::{Clock, SeededRandom, SimulatedClock, Tasks};
 use gantry_store::{Limits, log};
@@ -117,11 +117,11 @@ impl World {
         self.http(Who::Certificate("kubernetes-admin", "system:masters")).await
     }
 
-    fn certificate(&self, name: &str, group: &str) -> Arc<[u8]> {
+    fn certificate(&self, name: &str, group: &str) -> Arc<CertificateIdentity> {
         let profile = Profile { common_name: name.into(), organization: group.into(), client: true, ..Profile::default() };
         let issued = self.authority.issue(&profile, Duration::from_secs(3600), self.clock.now(), &*self.random).unwrap();
         let der = rustls_pki_types::CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
-        Arc::from(der.as_ref())
+        Arc::new(CertificateIdentity::of(&der).unwrap())
     }
 
     /// Lets every task do what it can without time passing.

@@ -215,7 +215,7 @@ impl Server {
             Request::Create(config) => self.create(token, *config),
             Request::Start { container } => self.start(token, &container),
             Request::Stop { container, grace_ms } => self.stop(token, &container, Duration::from_millis(grace_ms)),
-            Request::Remove { container } => self.remove(token, &container),
+            Request::Remove { container, unstarted } => self.remove(token, &container, unstarted),
             Request::Exec { container, config } => self.exec(token, &container, &config, fds),
             Request::Signal(number) => {
                 self.signal_command(token, number);
@@ -287,9 +287,12 @@ impl Server {
         Ok(())
     }
 
-    fn remove(&mut self, token: Waiter, container: &str) -> Result<()> {
+    fn remove(&mut self, token: Waiter, container: &str, unstarted: bool) -> Result<()> {
         let now = self.clock.monotonic();
         let c = self.find(container)?;
+        if unstarted && matches!(c.phase, Phase::Starting | Phase::Started) {
+            return Err(Error::Invalid(format!("container {} was started", c.status.id)));
+        }
         c.removers.push(token);
         c.give_up = now + REMOVAL;
         if c.is_over() {

@@ -7,6 +7,21 @@ use gantry_containers::{ContainerId, ContainerState, Error, Event, ExitReason, R
 use crate::harness::{PATIENCE, World, eventually, shims_of, until};
 
 #[tokio::test]
+async fn what_was_told_to_start_is_not_discarded() {
+    let w = World::new().await;
+    w.sandbox("discard").await;
+    let config = w.script("one", "exec sleep 1000");
+    let id = w.runtime.create_container("discard", &config).await.unwrap();
+    w.runtime.discard_container(&id).await.unwrap();
+    assert!(w.runtime.container_status(&id).await.is_err(), "it was never started, and is gone");
+    let id = w.start("discard", &config).await;
+    let refused = w.runtime.discard_container(&id).await.unwrap_err();
+    assert!(refused.chain().contains("was started"), "{}", refused.chain());
+    assert_eq!(w.runtime.container_status(&id).await.unwrap().state, ContainerState::Running);
+    w.finish().await;
+}
+
+#[tokio::test]
 async fn exit_codes_and_signals_are_told() {
     let w = World::new().await;
     w.sandbox("exit").await;

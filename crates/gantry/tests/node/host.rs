@@ -31,7 +31,7 @@ fn began(pid: i64) -> Option<String> {
     (fields.next() != Some("Z")).then(|| fields.nth(18).map(str::to_owned))?
 }
 
-fn pids() -> impl Iterator<Item = String> {
+pub(crate) fn pids() -> impl Iterator<Item = String> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -47,6 +47,19 @@ impl Marks {
         let namespaces = all.filter(|ns| !hosts.contains(ns)).collect();
         let id = status["clusterId"].as_str().expect("an id").to_owned();
         Self { id, dir: cluster.dir.path().to_owned(), processes, namespaces }
+    }
+
+    /// Processes that work for the cluster, by their arguments.
+    fn workers(&self) -> Vec<String> {
+        let dir = self.dir.to_string_lossy().into_owned();
+        let arguments = |pid: &String| fs::read(format!("/proc/{pid}/cmdline")).map(|c| String::from_utf8_lossy(&c).replace('\0', " "));
+        let own = std::process::id().to_string();
+        pids()
+            .filter(|pid| *pid != own)
+            .filter_map(|pid| Some((arguments(&pid).ok()?, pid)))
+            .filter(|(c, _)| c.contains(&dir))
+            .map(|(c, pid)| format!("{pid} {c}"))
+            .collect()
     }
 
     /// Namespaces of these marks that something still holds: a process, an open file, or a mount.
@@ -100,6 +113,7 @@ impl Marks {
     pub(crate) fn assert_all_gone(&self) {
         let left: Vec<_> = self.processes.iter().filter(|(pid, at)| began(*pid).as_ref() == Some(at)).collect();
         assert!(left.is_empty(), "processes are left: {left:?}");
+        assert_eq!(self.workers(), Vec::<String>::new());
         assert_eq!(self.held(), Vec::<String>::new());
         assert_eq!(self.mounts(), Vec::<String>::new());
         assert_eq!(self.links(), Vec::<String>::new());

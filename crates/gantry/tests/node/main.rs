@@ -1,8 +1,10 @@
 //! Whole clusters, as their users see them: `gantry up`, images, kubectl, and nothing left behind.
 
+mod crash;
 mod harness;
 mod host;
 mod images;
+mod inventory;
 mod life;
 mod nginx;
 mod nodes;

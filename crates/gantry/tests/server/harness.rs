@@ -9,6 +9,11 @@ use std::time::{Duration, Instant};
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A number from the environment: tests are short in CI and long by hand.
+pub(crate) fn from_environment(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
+}
+
 pub(crate) struct Server {
     pub(crate) dir: tempfile::TempDir,
     port: u16,
@@ -18,20 +23,25 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server and waits until its API answers.
     pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// The same in a directory of the caller's.
+    pub(crate) fn start_in(dir: tempfile::TempDir) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let mut server = Self { dir: tempfile::tempdir().expect("a directory"), port, child: None };
+        let mut server = Self { dir, port, child: None };
         server.run();
         server
     }
 
     /// Starts it again where it was.
     pub(crate) fn run(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gantry"))
-            .args(["server", "--port", &self.port.to_string(), "--data-dir"])
-            .arg(self.dir.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        self.run_with(&[]);
+    }
+
+    /// The same with more on its command line.
+    pub(crate) fn run_with(&mut self, more: &[&str]) {
+        let mut child = self.command().args(more).spawn().expect("the binary starts");
         let stderr = child.stderr.take().expect("piped");
         self.child = Some(child);
         let mut lines = BufReader::new(stderr).lines();
@@ -43,6 +53,28 @@ impl Server {
         assert!(ready, "the server ended: {said:#?}");
         // Whatever it says later must not fill the pipe.
         std::thread::Builder::new().spawn(move || lines.map_while(Result::ok).for_each(drop)).expect("a thread");
+    }
+
+    /// What starts it.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gantry"));
+        command.args(["server", "--port", &self.port.to_string(), "--data-dir"]).arg(self.dir.path()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and kills it as soon as it has one of the log's files open.
+    pub(crate) fn run_and_kill_while_it_opens_the_store(&mut self) {
+        let mut child = self.command().spawn().expect("the binary starts");
+        let (fds, log) = (format!("/proc/{}/fd", child.id()), self.dir.path().join("store/log-"));
+        let is_log =
+            |fd: std::fs::DirEntry| fd.path().read_link().is_ok_and(|to| to.to_string_lossy().starts_with(&*log.to_string_lossy()));
+        let begun = Instant::now();
+        while !std::fs::read_dir(&fds).is_ok_and(|fds| fds.flatten().any(is_log)) {
+            let ended = child.try_wait().expect("ours to ask");
+            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "it opens no log: {ended:?}");
+        }
+        self.child = Some(child);
+        self.kill();
     }
 
     /// Kills it without warning.

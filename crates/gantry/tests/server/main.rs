@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and spawn their own tasks")]
 
 mod client;
+mod crash;
+mod disk;
 mod harness;
 mod kubectl;
-mod restart;

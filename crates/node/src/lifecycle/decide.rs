@@ -46,6 +46,13 @@ pub enum Step {
     },
     /// Forget an attempt that is of no more use, with its log.
     RemoveContainer(ContainerId),
+    /// Remove a container that was made and, as far as is known, never started: unless it was.
+    DiscardContainer {
+        /// Which.
+        id: ContainerId,
+        /// Its name in the pod.
+        name: String,
+    },
     /// Everything has ended: take sandbox, network and volumes away.
     TearDown,
     /// Nothing is left on the node: let the API forget the pod.
@@ -169,7 +176,9 @@ impl Decider<'_> {
             None => self.start(name),
             Some(newest) => match newest.state {
                 // Made by an agent that ended before it started it: away with it, and again.
-                ContainerState::Created => self.plan.steps.push(Step::RemoveContainer(newest.id.clone())),
+                ContainerState::Created => {
+                    self.plan.steps.push(Step::DiscardContainer { id: newest.id.clone(), name: name.to_owned() });
+                }
                 ContainerState::Running => self.check_probes(container),
                 ContainerState::Exited if !policy.restarts(newest) => {}
                 ContainerState::Exited => {

@@ -13,3 +13,4 @@ mod tests;
 pub use backoff::{BackOff, next_delay};
 pub use decide::{NodeFacts, Plan, Step, StopReason, decide};
 pub use observed::{Observed, ProbeResults, Sandbox, Volumes, Waiting};
+pub use status::status_patch;

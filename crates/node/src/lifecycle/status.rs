@@ -89,6 +89,18 @@ pub(super) fn render(pod: &Pod, observed: &Observed, node: &NodeFacts, now: Time
     status
 }
 
+/// The strategic merge patch that gives a pod a whole status. Lists of addresses, which would be merged, are replaced: an address that a
+/// pod no longer has must not stay.
+pub fn status_patch(pod: &Pod, status: &Value) -> Value {
+    let mut status = status.clone();
+    for addresses in ["podIPs", "hostIPs"] {
+        if let Some(list) = status.get_mut(addresses).and_then(Value::as_array_mut) {
+            list.insert(0, json!({"$patch": "replace"}));
+        }
+    }
+    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+}
+
 fn container(pod: &Pod, observed: &Observed, container: &Container, phase: &str, init: bool) -> Value {
     let name = container.name.as_str();
     let newest = observed.newest(name);

@@ -74,6 +74,7 @@ fn short(pod: &Pod, observed: &Observed, now: Timestamp) -> String {
             Step::StartContainer { name, attempt } => format!("start {name}#{attempt}"),
             Step::StopContainer { name, grace, .. } => format!("stop {name} in {}s", grace.as_secs()),
             Step::RemoveContainer(id) => format!("remove {}", id.container),
+            Step::DiscardContainer { id, .. } => format!("discard {}", id.container),
             other => format!("{other:?}"),
         })
         .collect();
@@ -200,6 +201,18 @@ fn a_lost_sandbox_is_made_anew_and_counts_as_a_restart() {
 }
 
 #[test]
+fn a_container_that_an_earlier_agent_made_is_discarded_once() {
+    let pod = pod(json!({"containers": [{"name": "c", "image": "i"}]}));
+    let mut made = running("c", 0);
+    made.state = ContainerState::Created;
+    let mut seen = observed(&[made]);
+    assert_eq!(short(&pod, &seen, T0), "[discard c-0] Pending");
+    // Asked for twice, the second would take its successor of the same name.
+    seen.busy.insert("c".into());
+    assert_eq!(short(&pod, &seen, T0), "[] Pending");
+}
+
+#[test]
 fn a_lost_container_of_a_pod_that_restarts_nothing_has_failed() {
     let mut pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}));
     let status = json!({"phase": "Running", "containerStatuses": [{"name": "c", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
@@ -210,4 +223,16 @@ fn a_lost_container_of_a_pod_that_restarts_nothing_has_failed() {
     assert_eq!(plan.status["containerStatuses"][0]["state"]["terminated"]["exitCode"], 137);
     pod.spec.as_mut().expect("a spec").restart_policy = Some("Always".into());
     assert_eq!(short(&pod, &observed(&[]), T0), "[start c#1] Pending");
+}
+
+#[test]
+fn an_address_that_a_pod_no_longer_has_is_not_merged_with_the_new_one() {
+    let pod = pod(json!({"containers": [{"name": "c", "image": "i"}]}));
+    let observed = Observed { sandbox: Sandbox::Ready(vec!["10.0.0.2".into()]), ..Observed::default() };
+    let facts = NodeFacts { host_ips: vec!["192.0.2.1".into()] };
+    let patch = status_patch(&pod, &decide(&pod, &observed, &facts, T0).status);
+    assert_eq!(patch["metadata"]["uid"], "u");
+    assert_eq!(patch["status"]["podIPs"], json!([{"$patch": "replace"}, {"ip": "10.0.0.2"}]));
+    assert_eq!(patch["status"]["hostIPs"], json!([{"$patch": "replace"}, {"ip": "192.0.2.1"}]));
+    assert_eq!(patch["status"]["podIP"], "10.0.0.2");
 }

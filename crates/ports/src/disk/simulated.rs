@@ -82,9 +82,12 @@ impl SimDisk {
         state.epoch += 1;
     }
 
-    /// The process that uses the disk dies: its lock goes and its open files fail, but nothing is lost, since the kernel lives on.
+    /// The process that uses the disk dies: its lock goes and its open files fail, but nothing is lost, since the kernel lives on. After
+    /// [`SimDisk::fail_power_in`] it was not the power that failed but the process, in the middle of an operation.
     pub fn kill(&self) {
         let mut state = self.lock_state();
+        state.dead = false;
+        state.power_fails_in = None;
         state.locked = false;
         state.epoch += 1;
     }

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::checkpoint::{self, Expiries, Image};
 use super::frame::FrameBuilder;
 use super::record::{self, Record};
-use super::recover::{Recovered, covered, recover};
-use super::segment::{AppendError, Appender, number_in, segment_name};
+use super::recover::{self, Names, Recovered, covered};
+use super::salvage::{self, GivenUp};
+use super::segment::{AppendError, Appender, segment_name};
 use crate::store::{Backend, BoxFuture, Limits, Store};
 use crate::{Action, Change, CommitError, Key, OpenError, Precondition, State, Txn};
 
@@ -34,6 +35,9 @@ pub struct Options {
     pub salt: u64,
     /// Each commit flushes before it returns, without threads: for the simulator.
     pub inline: bool,
+    /// Opens a damaged log with what is sound before the damage, instead of refusing. What comes after is lost, and put aside; revisions
+    /// go on above all that were ever given.
+    pub salvage: bool,
     /// How much history is kept in memory.
     pub limits: Limits,
 }
@@ -41,7 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let limits = Limits::default();
-        Self { segment_size: 16 << 20, checkpoint_after: 64 << 20, batch_size: 4 << 20, salt: 0, inline: false, limits }
+        Self { segment_size: 16 << 20, checkpoint_after: 64 << 20, batch_size: 4 << 20, salt: 0, inline: false, salvage: false, limits }
     }
 }
 
@@ -51,8 +55,10 @@ pub struct LogStore(Arc<Shared>);
 
 struct Shared {
     core: Mutex<Core>,
-    /// Told when something is staged, when a checkpoint is due, and on close.
-    wake: Condvar,
+    /// The writer waits here: told when something is staged where nothing was, and on close.
+    staged: Condvar,
+    /// Checkpoints wait here, apart from the writer, so that no commit wakes them: told when one is due, and on close.
+    due: Condvar,
     appender: Mutex<Appender>,
     checkpointing: Mutex<()>,
     state: Arc<State>,
@@ -97,13 +103,21 @@ pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<(Store, LogStore), 
         io::ErrorKind::WouldBlock => OpenError::InUse,
         _ => OpenError::Io { act: "locking", file: "the store's directory".into(), source },
     })?;
-    let found = recover(&disk)?;
+    let names = Names::read(&disk)?;
+    let mut found = recover::read(&disk, &names)?;
+    let given_up = if options.salvage { salvage::give_up(&disk, &names, &mut found, options.segment_size)? } else { None };
+    let mut found = recover::recover(&disk, &names, found)?;
     let state = Arc::new(State::new(options.limits.clone()));
-    let appender = Appender::new(disk.clone(), found.salt.unwrap_or(options.salt), options.segment_size, found.next);
-    let core = Core::load(found, &state);
+    let (salt, open) = (found.salt.unwrap_or(options.salt), found.open.take());
+    let mut core = Core::load(found, &state);
+    if let Some(given_up) = given_up {
+        core.go_on_after(&given_up, &disk, &state)?;
+    }
+    let appender = Appender::new(disk.clone(), salt, options.segment_size, core.sequence + 1, open);
     let log = LogStore(Arc::new(Shared {
         core: Mutex::new(core),
-        wake: Condvar::new(),
+        staged: Condvar::new(),
+        due: Condvar::new(),
         appender: Mutex::new(appender),
         checkpointing: Mutex::new(()),
         state: state.clone(),
@@ -138,6 +152,19 @@ impl Core {
         }
         core.next = Revision(state.durable_revision().0 + 1);
         core
+    }
+
+    /// Makes what was salvaged the whole store, durably, before the damaged files are put aside.
+    fn go_on_after(&mut self, given_up: &GivenUp, disk: &Arc<dyn Disk>, state: &State) -> Result<(), OpenError> {
+        state.load([], given_up.revision);
+        self.next = Revision(given_up.revision.0 + 1);
+        self.sequence = given_up.sequence;
+        self.checkpointed = given_up.sequence;
+        self.log_bytes = 0;
+        let image = Image { sequence: self.sequence, snapshot: state.snapshot(), expiries: self.expiries.clone() };
+        let file = checkpoint::name(self.sequence);
+        self.checkpoint_bytes = checkpoint::write(disk, &image).map_err(|source| OpenError::Io { act: "writing", file, source })?;
+        given_up.files.iter().try_for_each(|file| recover::put_aside(disk, file).map(drop))
     }
 
     fn note_expiry(&mut self, record: &Record) {
@@ -240,6 +267,10 @@ impl LogStore {
         if batch.is_empty() {
             return false;
         }
+        if batch.iter().all(|p| p.records.is_empty()) {
+            batch.into_iter().for_each(|p| drop(p.done.send(Ok(p.revision))));
+            return true;
+        }
         let mut frame = FrameBuilder::new();
         for Record { change, expires } in batch.iter().flat_map(|p| &p.records) {
             record::write(frame.payload(), &change.key, change.revision, change.object.as_ref(), *expires);
@@ -261,7 +292,7 @@ impl LogStore {
         core.sequence = sequence;
         core.log_bytes += length;
         if core.checkpoint_due(self.0.options.checkpoint_after) {
-            self.0.wake.notify_all();
+            self.0.due.notify_one();
         }
         drop(core);
         for Pending { revision, done, .. } in batch {
@@ -299,7 +330,7 @@ impl LogStore {
             if core.queue.is_empty() && core.closed {
                 return;
             }
-            let idle = self.0.wake.wait_while(core, |c| c.queue.is_empty() && !c.closed);
+            let idle = self.0.staged.wait_while(core, |c| c.queue.is_empty() && !c.closed);
             drop(idle.expect("no one panics while holding the core"));
         }
     }
@@ -308,7 +339,7 @@ impl LogStore {
     pub fn run_checkpoints(&self) {
         let after = self.0.options.checkpoint_after;
         loop {
-            let core = self.0.wake.wait_while(self.core(), |c| !c.checkpoint_due(after) && !c.closed);
+            let core = self.0.due.wait_while(self.core(), |c| !c.checkpoint_due(after) && !c.closed);
             if core.expect("no one panics while holding the core").closed {
                 return;
             }
@@ -341,8 +372,10 @@ impl LogStore {
         core.log_bytes -= log_bytes;
         core.checkpoint_bytes = bytes;
         drop(core);
-        let segments: Vec<u64> = self.0.disk.list()?.iter().filter_map(|n| number_in(n, "log-")).collect();
-        for first in covered(&segments, image.sequence) {
+        // The log since the oldest checkpoint stays, and all of it while there is but one.
+        let names = Names::read(&self.0.disk).map_err(io::Error::other)?;
+        let oldest = if names.checkpoints.len() > 1 { names.checkpoints.last().copied() } else { None };
+        for first in covered(&names.segments, oldest.unwrap_or(0)) {
             self.0.disk.remove(&segment_name(first))?;
         }
         Ok(())
@@ -361,13 +394,17 @@ impl LogStore {
     /// Refuses new commits; what is staged is still flushed, then the loops end.
     pub fn close(&self) {
         self.core().closed = true;
-        self.0.wake.notify_all();
+        self.0.staged.notify_all();
+        self.0.due.notify_all();
     }
 }
 
 impl Backend for LogStore {
     fn commit(&self, txn: Txn) -> BoxFuture<Result<Revision, CommitError>> {
-        let staged = self.core().stage(txn, &self.0.state);
+        let (staged, is_first) = {
+            let mut core = self.core();
+            (core.stage(txn, &self.0.state), core.queue.len() == 1)
+        };
         let ended = match staged {
             Ok(ended) => ended,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
@@ -379,8 +416,9 @@ impl Backend for LogStore {
             {
                 tracing::warn!(%error, "writing a checkpoint failed; the log is kept and grows");
             }
-        } else {
-            self.0.wake.notify_all();
+        } else if is_first {
+            // Behind another, it goes with that one: the writer has been told, or will look when it is done.
+            self.0.staged.notify_one();
         }
         // The sender is dropped unsent only with the whole store.
         Box::pin(async { ended.await.unwrap_or(Err(CommitError::Closed)) })
@@ -388,6 +426,16 @@ impl Backend for LogStore {
 
     fn staged(&self, key: &Key) -> Option<Option<Encoded>> {
         self.core().staged.get(key).map(|s| s.object.clone())
+    }
+
+    fn settled(&self) -> BoxFuture<Result<(), CommitError>> {
+        if self.core().staged.is_empty() {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        // Batches become durable in the order of staging, and a failure fails all that were staged after it: so a change of nothing
+        // ends as everything before it did.
+        let nothing = self.commit(Txn { ops: Vec::new() });
+        Box::pin(async move { nothing.await.map(drop) })
     }
 
     fn expire(&self, now: Timestamp) -> BoxFuture<usize> {

@@ -18,6 +18,9 @@ const SALT: u64 = 0x636b_7074;
 /// Payload bytes after which a frame is written out.
 const CHUNK: usize = 1 << 20;
 
+/// How many checkpoints are kept: if the newest is damaged, the one before it and the log since hold the same.
+const KEPT: usize = 2;
+
 /// Objects that expire, and when.
 pub(crate) type Expiries = RedBlackTreeMapSync<Key, Timestamp>;
 
@@ -38,7 +41,7 @@ pub(crate) fn name(sequence: u64) -> String {
     format!("{PREFIX}{sequence:016x}")
 }
 
-/// Writes a checkpoint and, once it is durable, removes those before it.
+/// Writes a checkpoint and, once it is durable, removes those before it but one.
 ///
 /// # Errors
 /// When the disk failed or is full; the store goes on without this checkpoint.
@@ -46,6 +49,21 @@ pub(crate) fn write(disk: &Arc<dyn Disk>, image: &Image) -> std::io::Result<u64>
     if disk.list()?.iter().any(|n| n == TEMPORARY) {
         disk.remove(TEMPORARY)?;
     }
+    let bytes = write_temporary(disk, image).inspect_err(|_| {
+        // Half a checkpoint is of no use and takes space.
+        let _ = disk.remove(TEMPORARY);
+    })?;
+    disk.rename(TEMPORARY, &name(image.sequence))?;
+    disk.sync_dir()?;
+    let mut kept: Vec<u64> = disk.list()?.iter().filter_map(|n| number_in(n, PREFIX)).collect();
+    kept.sort_unstable();
+    for old in kept.iter().rev().skip(KEPT) {
+        disk.remove(&name(*old))?;
+    }
+    Ok(bytes)
+}
+
+fn write_temporary(disk: &Arc<dyn Disk>, image: &Image) -> std::io::Result<u64> {
     let mut out = Out { file: disk.create(TEMPORARY, 0)?, at: 0, frames: 0 };
     let mut head = FrameBuilder::new();
     head.payload().extend_from_slice(&image.snapshot.revision().0.to_le_bytes());
@@ -69,11 +87,6 @@ pub(crate) fn write(disk: &Arc<dyn Disk>, image: &Image) -> std::io::Result<u64>
     end.payload().extend_from_slice(&count.to_le_bytes());
     out.frame(end)?;
     out.file.sync_data()?;
-    disk.rename(TEMPORARY, &name(image.sequence))?;
-    disk.sync_dir()?;
-    for old in disk.list()?.iter().filter(|n| number_in(n, PREFIX).is_some_and(|s| s < image.sequence)) {
-        disk.remove(old)?;
-    }
     Ok(out.at)
 }
 

@@ -71,10 +71,10 @@ pub(crate) fn read(bytes: &[u8], at: usize, salt: u64) -> Option<Frame<'_>> {
     (checksum(salt, body) == u32_at(header, 4)).then(|| Frame { sequence: u64_at(header, 16), payload, length: padded(end - at) })
 }
 
-/// Looks for any whole frame from `from` on: if there is one, what lies before it was not torn but damaged.
-pub(crate) fn any_after(bytes: &[u8], from: usize, salt: u64, at_least: u64) -> bool {
-    let from = from.next_multiple_of(ALIGN);
-    (from..bytes.len()).step_by(ALIGN).any(|at| read(bytes, at, salt).is_some_and(|f| f.sequence >= at_least))
+/// The number and length in the file that a frame's header claims, with its checksum unseen. `None` when there is no header.
+pub(crate) fn claim(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
+    let header = bytes.get(at..at + HEADER).filter(|h| u32_at(h, 0) == MAGIC)?;
+    Some((u64_at(header, 16), padded(HEADER + u32_at(header, 8) as usize)))
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {

@@ -125,46 +125,106 @@ fn a_crash_at_any_flush_loses_nothing_acknowledged() {
     assert!(survived_unanswered > 10, "some flushes were complete although the power failed: {survived_unanswered}");
 }
 
-#[test]
-fn any_flipped_byte_is_found_or_was_in_the_tail() {
+/// A store with segments, two checkpoints and a used last segment; and its contents after each commit, by revision.
+fn well_used() -> (SimDisk, BTreeMap<Revision, Model>) {
     let disk = SimDisk::new();
     let random = SeededRandom::new(5);
     let options = Options { checkpoint_after: 1 << 30, ..small(true) };
     let (store, log) = open(Arc::new(disk.clone()), options).unwrap();
+    let mut history = BTreeMap::from([(Revision(0), Model::new())]);
     for i in 0..60 {
-        now(store.commit(random_txn(&random, &store))).unwrap().unwrap();
-        if i == 30 {
+        let revision = now(store.commit(random_txn(&random, &store))).unwrap().unwrap();
+        history.insert(revision, contents(&store));
+        if i % 20 == 12 && i < 40 {
             log.checkpoint().unwrap();
         }
     }
-    let before = contents(&store);
     drop((store, log));
-    // A crash syncs names and bytes in this disk's eyes, so that flips below are of bytes at rest.
+    // Names are durable too, so that what is done to the files below is done to files at rest.
     disk.sync_dir().unwrap();
     let names = disk.list().unwrap();
-    assert!(names.iter().any(|n| n.starts_with("checkpoint-")) && names.iter().filter(|n| n.starts_with("log-")).count() > 2, "{names:?}");
-    let (mut found, mut tail) = (0, 0);
-    for name in &names {
-        let bytes = disk.bytes(name).unwrap();
-        let used = bytes.iter().rposition(|b| *b != 0).unwrap_or(0);
-        for at in (0..used).step_by(37) {
+    let count = |prefix: &str| names.iter().filter(|n| n.starts_with(prefix)).count();
+    assert!(count("checkpoint-") == 2 && count("log-") > 3, "{names:?}");
+    (disk, history)
+}
+
+/// What damage leads to: the same contents, or an error that names the file and, if salvaging is asked for, an earlier state, all later
+/// revisions above all earlier ones. Says whether it was an error.
+fn check_damage(damaged: &SimDisk, name: &str, history: &BTreeMap<Revision, Model>, what: &str) -> bool {
+    let (last, full) = history.last_key_value().unwrap();
+    match open(Arc::new(damaged.duplicate()), small(true)) {
+        Ok((store, _log)) => {
+            assert_eq!((&contents(&store), store.durable_revision()), (full, *last), "{what}: unseen");
+            return false;
+        }
+        Err(OpenError::Damaged { file, .. }) => assert!(file == name || file.starts_with("log-"), "{what}: {file} was blamed for {name}"),
+        Err(other) => panic!("{what}: {other}"),
+    }
+    let (store, log) = open(Arc::new(damaged.clone()), Options { salvage: true, ..small(true) }).unwrap();
+    let salvaged = contents(&store);
+    assert!(history.values().any(|m| *m == salvaged), "{what}: salvaged what never was");
+    let revision = now(store.commit(Txn::create(Key::new("pods", "a", "after"), object("after")))).unwrap().unwrap();
+    assert!(revision > *last, "{what}: {revision:?} was given before");
+    assert!(store.watch("pods", None, *last).is_err(), "{what}: a watcher of what is lost must list again");
+    drop((store, log));
+    let (store, _log) = open(Arc::new(damaged.clone()), small(true)).unwrap_or_else(|e| panic!("{what}: after salvaging: {e}"));
+    assert_eq!(contents(&store).len(), salvaged.len() + 1, "{what}");
+    assert!(damaged.list().unwrap().iter().any(|n| n.starts_with("damaged-")), "{what}: nothing was put aside");
+    true
+}
+
+#[test]
+fn any_flipped_byte_is_found_or_costs_nothing() {
+    let (disk, history) = well_used();
+    let (mut found, mut harmless) = (0, 0);
+    for name in &disk.list().unwrap() {
+        let size = disk.bytes(name).unwrap().len();
+        for at in (0..size).step_by(131) {
             let copy = disk.duplicate();
             assert!(copy.flip(name, at as u64, 0x10));
-            match open(Arc::new(copy), small(true)) {
-                Err(OpenError::Damaged { file, .. }) => {
-                    assert!(&file >= name || file.starts_with("log-"), "{file} was blamed for {name}");
-                    found += 1;
-                }
-                Err(other) => panic!("{other}"),
-                Ok((store, _log)) if contents(&store) == before => {} // Padding, or a frame the checkpoint has too.
-                Ok(_) => {
-                    assert_eq!(Some(name), names.last(), "damage before the tail went unseen at {name}:{at}");
-                    tail += 1;
-                }
-            }
+            if check_damage(&copy, name, &history, &format!("{name}:{at}")) { found += 1 } else { harmless += 1 }
         }
     }
-    assert!(found > 50 && tail > 0, "{found} {tail}");
+    // Harmless: in the newest checkpoint and in what it holds; anywhere in the last segment it is found, be it used or not.
+    assert!(found > 50 && harmless > 50, "{found} {harmless}");
+    let last = disk.list().unwrap().pop().unwrap();
+    assert!(last.starts_with("log-"));
+    for at in (0..disk.bytes(&last).unwrap().len()).step_by(5) {
+        let copy = disk.duplicate();
+        assert!(copy.flip(&last, at as u64, 1));
+        let opened = open(Arc::new(copy), small(true));
+        assert!(
+            matches!(&opened, Err(OpenError::Damaged { file, .. }) if *file == last)
+                || opened.is_ok_and(|(s, _)| contents(&s) == history.last_key_value().unwrap().1.clone()),
+            "{last}:{at}"
+        );
+    }
+}
+
+#[test]
+fn any_file_cut_short_is_found_or_costs_nothing() {
+    let (disk, history) = well_used();
+    let (mut found, mut harmless) = (0, 0);
+    for name in &disk.list().unwrap() {
+        let size = disk.bytes(name).unwrap().len();
+        for length in (0..size).step_by(149) {
+            let copy = disk.duplicate();
+            copy.open(name).unwrap().truncate(length as u64).unwrap();
+            if check_damage(&copy, name, &history, &format!("{name} cut to {length}")) { found += 1 } else { harmless += 1 }
+        }
+    }
+    assert!(found > 50 && harmless > 50, "{found} {harmless}");
+}
+
+#[test]
+fn a_damaged_checkpoint_costs_nothing_and_two_are_said() {
+    let (disk, history) = well_used();
+    let checkpoints: Vec<String> = disk.list().unwrap().into_iter().filter(|n| n.starts_with("checkpoint-")).collect();
+    assert!(disk.flip(&checkpoints[1], 100, 1));
+    assert!(!check_damage(&disk, &checkpoints[1], &history, "one"));
+    assert!(disk.flip(&checkpoints[0], 100, 1));
+    let opened = open(Arc::new(disk.clone()), Options { salvage: true, ..small(true) });
+    assert!(matches!(opened, Err(OpenError::Damaged { file, .. }) if file == checkpoints[1]), "the log's beginning is gone by now");
 }
 
 #[test]
@@ -302,4 +362,26 @@ fn concurrent_writers_survive_a_restart_on_a_real_disk() {
         }
     };
     assert_eq!(contents(&store), before);
+}
+
+#[test]
+fn what_was_staged_is_settled_once_it_is_durable_and_not_when_that_fails() {
+    let disk = SimDisk::new();
+    let (store, log) = open(Arc::new(disk.clone()), small(false)).unwrap();
+    assert!(now(store.settled()).unwrap().is_ok(), "nothing is staged");
+    let key = Key::new("pods", "a", "p");
+    let written = store.commit(Txn::create(key.clone(), object("1")));
+    let mut settled = store.settled();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(settled.as_mut().poll(&mut cx).is_pending(), "it is not durable yet");
+    while log.flush() {}
+    let revision = now(written).unwrap().unwrap();
+    assert!(now(settled).unwrap().is_ok());
+    disk.fail_syncs(1);
+    let lost = store.commit(Txn::update(key, revision, object("2")));
+    let settled = store.settled();
+    while log.flush() {}
+    assert!(now(lost).unwrap().is_err());
+    assert!(now(settled).unwrap().is_err(), "what was seen staged never became durable");
+    assert_eq!(store.durable_revision(), revision);
 }
