@@ -43,7 +43,7 @@ impl Kind {
 
     /// Its type, as ownership sees it.
     pub fn ownership_version(&self) -> Version {
-        Version { schema: Arc::clone(&self.schema), ty: self.ty }
+        Version { schema: Arc::clone(&self.schema), ty: self.ty, open: None }
     }
 
     /// An object of the kind in which nothing is set: what a creation starts from.
@@ -60,7 +60,7 @@ impl Kind {
 impl Registry {
     /// A type of the built-in schema, as ownership sees it.
     pub fn ownership_version(&self, ty: TypeId) -> Version {
-        Version { schema: Arc::clone(&self.schema), ty }
+        Version { schema: Arc::clone(&self.schema), ty, open: None }
     }
 }
 

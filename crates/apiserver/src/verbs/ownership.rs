@@ -306,9 +306,8 @@ fn conflict(mut conflicts: Vec<Conflict>) -> Status {
 fn applied_by_client(tracker: &Tracker<'_>, live: &Value) -> FieldSet {
     let last = meta::annotation(live, LAST_APPLIED).and_then(|text| serde_json::from_str::<Value>(text).ok());
     let Some(last) = last.filter(|last| last["apiVersion"] == tracker.api_version) else { return FieldSet::default() };
-    let (schema, ty) = (&tracker.version.schema, tracker.version.ty);
-    let mut fields = schema.fields_of(ty, &last);
-    let since = schema.compare(ty, &last, live);
+    let mut fields = tracker.version.fields_of(&last);
+    let since = tracker.version.compare(&last, live);
     fields.subtract(&since.changed);
     fields.subtract(&since.removed);
     fields

@@ -6,7 +6,7 @@ use gantry_object::Value;
 
 use super::set::{Element, FieldSet, Node};
 use super::shape::{Shape, is_vacant, same};
-use crate::model::{Schema, TypeId};
+use crate::model::Schema;
 
 /// The fields in which two versions of an object differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,8 +54,8 @@ impl Difference {
 
 impl Schema {
     /// How `new` differs from `old`.
-    pub fn compare(&self, ty: TypeId, old: &Value, new: &Value) -> Comparison {
-        let difference = self.differ(self.shape(ty), Some(old), Some(new));
+    pub(super) fn difference(&self, shape: Shape<'_>, old: &Value, new: &Value) -> Comparison {
+        let difference = self.differ(shape, Some(old), Some(new));
         Comparison { changed: difference.changed.below, removed: difference.removed.below }
     }
 

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use gantry_object::Value;
 
+use super::open::{Object, Open, Scalar};
 use super::set::{Element, FieldSet, Node};
-use super::shape::{Shape, is_vacant};
+use super::shape::{Shape, is_vacant, open_shape};
 use crate::model::{self, Schema, TypeId};
 
 impl Schema {
     /// The fields an object names: every leaf, every item of a list, every member of a map.
-    pub fn fields_of(&self, ty: TypeId, object: &Value) -> FieldSet {
-        self.named(self.shape(ty), object).below
+    pub(super) fn fields(&self, shape: Shape<'_>, object: &Value) -> FieldSet {
+        self.named(shape, object).below
     }
 
     fn named(&self, shape: Shape<'_>, value: &Value) -> Node {
@@ -19,7 +20,7 @@ impl Schema {
         match (shape, value) {
             (Shape::Whole, _) => node.member = true,
             (Shape::Unknown, Value::Null) => {}
-            (Shape::Struct(_) | Shape::Map(_) | Shape::Unknown, Value::Object(members)) => {
+            (Shape::Struct(_) | Shape::Map(_) | Shape::Open(..) | Shape::Unknown, Value::Object(members)) => {
                 for (name, value) in members {
                     let inner = self.member_shape(shape, name).unwrap_or(Shape::Unknown);
                     let mut below = self.named(inner, value);
@@ -55,9 +56,12 @@ impl Schema {
     }
 
     /// What is wrong with an apply configuration, in the words clients see; `None` when it fits its type.
-    pub(super) fn misfit(&self, ty: TypeId, config: &Value) -> Option<String> {
+    pub(super) fn misfit(&self, ty: TypeId, open: Option<&Open>, config: &Value) -> Option<String> {
         let mut check = Check { schema: self, path: String::new(), problems: Vec::new() };
-        check.value(ty, self.shape(ty), config);
+        match open {
+            Some(open) => check.open(open, ty, config),
+            None => check.value(ty, self.shape(ty), config),
+        }
         match check.problems.as_slice() {
             [] => None,
             [one] => Some(one.clone()),
@@ -113,22 +117,71 @@ impl Check<'_> {
         }
     }
 
+    /// What a definition says of a value.
+    fn open(&mut self, open: &Open, meta: TypeId, value: &Value) {
+        match (open, value) {
+            (_, Value::Null) | (Open::Unknown | Open::Whole, _) => {}
+            (Open::Scalar(scalar), value) => self.open_scalar(*scalar, value),
+            (Open::Object(object), Value::Object(members)) => self.open_members(object, meta, members),
+            (Open::Object(_), other) => self.problem(format_args!("expected map, got {}", shown(other))),
+            (Open::Set(scalar), Value::Array(items)) => {
+                self.told_apart(open_shape(open, meta), items, |check, item| check.open_scalar(*scalar, item))
+            }
+            (Open::Keyed(keyed), Value::Array(items)) => {
+                self.told_apart(open_shape(open, meta), items, |check, item| check.open(&keyed.item, meta, item));
+            }
+            (Open::Set(_) | Open::Keyed(_), other) => self.problem(format_args!("expected list, got {}", shown(other))),
+        }
+    }
+
+    fn open_members(&mut self, object: &Object, meta: TypeId, members: &gantry_object::Map) {
+        for (name, value) in members {
+            let named = object.properties.get(name.as_str()).map(|(open, _)| open);
+            match (name.as_str(), named.or(object.others.as_ref())) {
+                ("metadata", _) if object.embedded => {
+                    self.within(".metadata", |check| check.value(meta, check.schema.shape(meta), value));
+                }
+                ("apiVersion" | "kind", _) if object.embedded => {}
+                (_, Some(open)) => self.within(format_args!(".{name}"), |check| check.open(open, meta, value)),
+                (_, None) => {
+                    self.within(format_args!(".{name}"), |check| check.problem("field not declared in schema"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open_scalar(&mut self, scalar: Scalar, value: &Value) {
+        let node = match scalar {
+            Scalar::Any => model::Node::IntOrString,
+            Scalar::Boolean => model::Node::Bool,
+            Scalar::Number => model::Node::Double,
+            Scalar::String => model::Node::String(None),
+        };
+        self.scalar(&node, value);
+    }
+
     fn items(&mut self, item_type: TypeId, shape: Shape<'_>, items: &[Value]) {
+        if matches!(shape, Shape::Set | Shape::Keyed(..)) {
+            return self.told_apart(shape, items, |check, item| check.value(item_type, check.schema.shape(item_type), item));
+        }
+        for (i, item) in items.iter().enumerate() {
+            self.within(format_args!("[{i}]"), |check| check.value(item_type, check.schema.shape(item_type), item));
+        }
+    }
+
+    fn told_apart(&mut self, shape: Shape<'_>, items: &[Value], each: impl Fn(&mut Self, &Value)) {
         let mut seen = BTreeSet::new();
         for (i, item) in items.iter().enumerate() {
-            if matches!(shape, Shape::Set | Shape::Keyed(..)) {
-                match self.schema.item_element(shape, item) {
-                    Err(why) => return self.problem(format_args!("element {i}: {why}")),
-                    Ok(element) => {
-                        if seen.contains(&element) {
-                            self.problem(format_args!("duplicate entries for key {element}"));
-                        }
-                        self.within(&element, |check| check.value(item_type, check.schema.shape(item_type), item));
-                        seen.insert(element);
+            match self.schema.item_element(shape, item) {
+                Err(why) => return self.problem(format_args!("element {i}: {why}")),
+                Ok(element) => {
+                    if seen.contains(&element) {
+                        self.problem(format_args!("duplicate entries for key {element}"));
                     }
+                    self.within(&element, |check| each(check, item));
+                    seen.insert(element);
                 }
-            } else {
-                self.within(format_args!("[{i}]"), |check| check.value(item_type, check.schema.shape(item_type), item));
             }
         }
     }

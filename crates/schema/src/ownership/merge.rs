@@ -6,12 +6,12 @@ use gantry_object::{Map, Value};
 
 use super::set::{Element, FieldSet, Node};
 use super::shape::{Shape, is_vacant};
-use crate::model::{Schema, TypeId};
+use crate::model::Schema;
 
 impl Schema {
     /// Puts `config` over `live`: leaves are replaced, members and items are merged, nothing is removed.
-    pub(super) fn overlay(&self, ty: TypeId, live: &Value, config: &Value) -> Value {
-        self.merged(self.shape(ty), Some(live), Some(config)).unwrap_or(Value::Null)
+    pub(super) fn overlay(&self, shape: Shape<'_>, live: &Value, config: &Value) -> Value {
+        self.merged(shape, Some(live), Some(config)).unwrap_or(Value::Null)
     }
 
     fn merged(&self, shape: Shape<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
@@ -25,7 +25,7 @@ impl Schema {
                 let merged = self.merged_items(shape, &items(live), &items(config));
                 (!merged.is_empty()).then_some(Value::Array(merged))
             }
-            Shape::Struct(_) | Shape::Map(_) | Shape::Unknown => {
+            Shape::Struct(_) | Shape::Map(_) | Shape::Open(..) | Shape::Unknown => {
                 let mut members = live.and_then(Value::as_object).cloned().unwrap_or_default();
                 for (name, value) in config.and_then(Value::as_object).into_iter().flatten() {
                     let inner = self.member_shape(shape, name).unwrap_or(Shape::Unknown);
@@ -69,15 +69,15 @@ impl Schema {
     }
 
     /// Drops items and members that `doomed` names, but not those that `kept` still holds.
-    pub(super) fn drop_fields(&self, ty: TypeId, object: &Value, doomed: &FieldSet, kept: Option<&Value>) -> Value {
+    pub(super) fn drop_fields(&self, shape: Shape<'_>, object: &Value, doomed: &FieldSet, kept: Option<&Value>) -> Value {
         let prune = Prune { schema: self, drops_named: true };
-        prune.value(self.shape(ty), object, kept, Some(doomed))
+        prune.value(shape, object, kept, Some(doomed))
     }
 
     /// Drops items and members but for those that `kept` holds or `owned` names.
-    pub(super) fn keep_fields(&self, ty: TypeId, object: &Value, owned: &FieldSet, kept: &Value) -> Value {
+    pub(super) fn keep_fields(&self, shape: Shape<'_>, object: &Value, owned: &FieldSet, kept: &Value) -> Value {
         let prune = Prune { schema: self, drops_named: false };
-        prune.value(self.shape(ty), object, Some(kept), Some(owned))
+        prune.value(shape, object, Some(kept), Some(owned))
     }
 }
 
@@ -90,7 +90,7 @@ struct Prune<'s> {
 impl Prune<'_> {
     fn value(&self, shape: Shape<'_>, value: &Value, kept: Option<&Value>, set: Option<&FieldSet>) -> Value {
         match (shape, value) {
-            (Shape::Struct(_) | Shape::Map(_) | Shape::Unknown, Value::Object(members)) => {
+            (Shape::Struct(_) | Shape::Map(_) | Shape::Open(..) | Shape::Unknown, Value::Object(members)) => {
                 let kept = kept.and_then(Value::as_object);
                 let left = members.iter().filter_map(|(name, value)| {
                     let kept = kept.and_then(|k| k.get(name));

@@ -7,6 +7,7 @@ mod compare;
 mod contents;
 mod managed;
 mod merge;
+mod open;
 mod set;
 mod shape;
 #[cfg(test)]
@@ -15,5 +16,6 @@ mod tracker;
 
 pub use compare::Comparison;
 pub use managed::{Entry, Managed, Operation, Writer};
+pub use open::Open;
 pub use set::{Element, FieldSet};
 pub use tracker::{Applied, ApplyError, Conflict, Path, Scope, Tracker, Version, Versions};

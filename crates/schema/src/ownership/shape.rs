@@ -2,6 +2,7 @@
 
 use gantry_object::{Map, Value};
 
+use super::open::{Object, Open};
 use super::set::Element;
 use crate::model::{Field, ListKind, Node, Schema, Struct, TypeId};
 
@@ -14,18 +15,33 @@ pub(super) enum Shape<'s> {
     Struct(&'s Struct),
     /// Members of any name.
     Map(TypeId),
+    /// What a definition says of a custom resource or a part of it, and the type that metadata have.
+    Open(&'s Object, TypeId),
     /// A list whose scalars are owned one by one.
     Set,
     /// A list whose items are told apart by keys.
-    Keyed(TypeId, &'s [String]),
+    Keyed(Item<'s>, &'s [String]),
     /// Unknown to the schema: objects are maps, anything else is a whole.
     Unknown,
+}
+
+/// What the items of a list are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item<'s> {
+    /// Of a type of the schema.
+    Typed(TypeId),
+    /// What a definition says, and the type that metadata have.
+    Open(&'s Open, TypeId),
 }
 
 impl Shape<'_> {
     /// Whether the schema names this member, which then isn't owned itself as long as something below it is.
     pub(super) fn declares(&self, name: &str) -> bool {
-        matches!(self, Shape::Struct(s) if s.field(name).is_some())
+        match self {
+            Shape::Struct(s) => s.field(name).is_some(),
+            Shape::Open(object, _) => object.properties.contains_key(name) || object.embedded && TYPED.contains(&name),
+            _ => false,
+        }
     }
 }
 
@@ -45,7 +61,7 @@ impl Schema {
     pub(super) fn field_shape<'s>(&'s self, field: &'s Field) -> Shape<'s> {
         match (self.node(field.ty), &field.list) {
             (Node::List(_), Some(ListKind::Set)) => Shape::Set,
-            (Node::List(item), Some(ListKind::Map(keys))) => Shape::Keyed(*item, keys),
+            (Node::List(item), Some(ListKind::Map(keys))) => Shape::Keyed(Item::Typed(*item), keys),
             _ if field.atomic => Shape::Whole,
             _ => self.shape(field.ty),
         }
@@ -56,6 +72,12 @@ impl Schema {
         match shape {
             Shape::Struct(s) => s.field(name).map(|field| self.field_shape(field)),
             Shape::Map(item) => Some(self.shape(item)),
+            Shape::Open(object, _) if object.embedded && matches!(name, "apiVersion" | "kind") => Some(Shape::Whole),
+            Shape::Open(object, meta) if object.embedded && name == "metadata" => Some(self.shape(meta)),
+            Shape::Open(object, meta) => {
+                let named = object.properties.get(name).map(|(open, _)| open);
+                named.or(object.others.as_ref()).map(|open| open_shape(open, meta))
+            }
             Shape::Unknown => Some(Shape::Unknown),
             Shape::Whole | Shape::Set | Shape::Keyed(..) => None,
         }
@@ -64,7 +86,8 @@ impl Schema {
     /// The shape of a list's item.
     pub(super) fn item_shape<'s>(&'s self, shape: Shape<'s>) -> Shape<'s> {
         match shape {
-            Shape::Keyed(item, _) => self.shape(item),
+            Shape::Keyed(Item::Typed(item), _) => self.shape(item),
+            Shape::Keyed(Item::Open(item, meta), _) => open_shape(item, meta),
             _ => Shape::Whole,
         }
     }
@@ -74,7 +97,7 @@ impl Schema {
     /// # Errors
     /// When the item cannot be told apart, in the words clients see.
     pub(super) fn item_element(&self, shape: Shape<'_>, item: &Value) -> Result<Element, String> {
-        let Shape::Keyed(ty, keys) = shape else {
+        let Shape::Keyed(of, keys) = shape else {
             return match item {
                 Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
                 Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
@@ -87,7 +110,10 @@ impl Schema {
             Value::Null => return Err("associative list with keys may not have a null element".into()),
             _ => return Err("associative list with keys may not have non-map elements".into()),
         };
-        let default = |key: &str| self.as_struct(ty)?.field(key).filter(|f| f.published_default)?.default.clone();
+        let default = |key: &str| match of {
+            Item::Typed(ty) => self.as_struct(ty)?.field(key).filter(|f| f.published_default)?.default.clone(),
+            Item::Open(item, _) => item.default_of(key).cloned(),
+        };
         let values = keys.iter().filter_map(|key| Some((key.clone(), members.get(key).cloned().or_else(|| default(key))?)));
         let found: Map = values.collect();
         if found.is_empty() {
@@ -97,6 +123,20 @@ impl Schema {
             ));
         }
         Ok(Element::key(found))
+    }
+}
+
+/// Members that every object of the API has.
+pub(super) const TYPED: [&str; 3] = ["apiVersion", "kind", "metadata"];
+
+/// The shape of what a definition describes.
+pub(super) fn open_shape(open: &Open, meta: TypeId) -> Shape<'_> {
+    match open {
+        Open::Unknown => Shape::Unknown,
+        Open::Scalar(_) | Open::Whole => Shape::Whole,
+        Open::Set(_) => Shape::Set,
+        Open::Keyed(keyed) => Shape::Keyed(Item::Open(&keyed.item, meta), &keyed.keys),
+        Open::Object(object) => Shape::Open(object, meta),
     }
 }
 

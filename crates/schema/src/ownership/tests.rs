@@ -51,6 +51,7 @@ impl Versions for OnlyThis {
 
 struct World {
     schema: Arc<Schema>,
+    open: Option<Arc<Open>>,
     live: Value,
     managed: Managed,
     now: u32,
@@ -59,14 +60,18 @@ struct World {
 impl World {
     fn new() -> Self {
         let schema = Arc::new(Schema::parse(&[("t", TABLE)]).unwrap());
-        Self { schema, live: json!({"apiVersion": "v1", "kind": "T"}), managed: Managed::default(), now: 0 }
+        Self { schema, open: None, live: json!({"apiVersion": "v1", "kind": "T"}), managed: Managed::default(), now: 0 }
+    }
+
+    fn version(&self) -> Version {
+        let ty = self.schema.lookup(if self.open.is_some() { "t.In" } else { "t.T" }).unwrap();
+        Version { schema: self.schema.clone(), ty, open: self.open.clone() }
     }
 
     fn write(&mut self, verb: &str, manager: &str, body: &str) -> Result<(), ApplyError> {
         self.now += 1;
-        let ty = self.schema.lookup("t.T").unwrap();
         let now = format!("t{}", self.now);
-        let version = Version { schema: self.schema.clone(), ty };
+        let version = self.version();
         let tracker = Tracker { version, api_version: "v1", scope: Scope::Except(&[&["meta"]]), versions: &OnlyThis };
         let mut body: Value = serde_json::from_str(body).unwrap();
         body["apiVersion"] = "v1".into();
@@ -98,7 +103,17 @@ impl World {
 /// `owns WHO PATHS` what a manager owns, with `+` before the name for updates; `at WHO TIME` when it last wrote.
 #[track_caller]
 fn check(scenario: &str) {
-    let mut world = World::new();
+    play(World::new(), scenario);
+}
+
+/// The same with a custom resource, whose metadata have the members `a` and `b`.
+#[track_caller]
+fn check_custom(definition: &Value, scenario: &str) {
+    play(World { open: Some(Arc::new(Open::read(definition))), ..World::new() }, scenario);
+}
+
+#[track_caller]
+fn play(mut world: World, scenario: &str) {
     let mut refusal = None;
     for line in scenario.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -108,7 +123,7 @@ fn check(scenario: &str) {
         }
         match word {
             "apply" | "force" | "update" => refusal = world.write(word, who, what).err().map(|e| told(&e)),
-            "refused" => assert_eq!(refusal.take().as_deref(), Some(rest)),
+            "refused" => assert_eq!(refusal.take().as_deref(), Some(rest.replace("\\n", "\n").as_str())),
             "object" => {
                 let mut want: Value = serde_json::from_str(rest).unwrap();
                 want["apiVersion"] = "v1".into();
@@ -320,6 +335,56 @@ fn what_the_schema_does_not_know_is_merged_by_its_look() {
 }
 
 #[test]
+fn custom_resources_are_owned_as_their_definition_says() {
+    let definition = json!({"type": "object", "properties": {
+        "n": {"type": "integer"},
+        "either": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "spec": {"type": "object", "properties": {
+            "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"], "items": {
+                "type": "object", "properties": {
+                    "port": {"type": "integer"}, "protocol": {"type": "string", "default": "TCP"}, "name": {"type": "string"}}}},
+            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "plain": {"type": "array", "items": {"type": "string"}},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"x": {"type": "string"}}},
+            "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"known": {"type": "object", "properties": {"x": {"type": "string"}}}}},
+        }},
+    }});
+    check_custom(
+        &definition,
+        r#"
+        apply a {"metadata": {"a": "1"}, "spec": {"ports": [{"port": 80}], "tags": ["x"], "plain": ["p"], "labels": {"l": "1"}, "whole": {"x": "1"}, "open": {"any": {"q": [1]}, "known": {"x": "y", "more": 1}}}}
+        owns a .metadata.a .spec.plain .spec.whole .spec.labels.l .spec.open.any .spec.open.any.q .spec.open.known.more .spec.open.known.x .spec.ports[port=80,protocol="TCP"] .spec.ports[port=80,protocol="TCP"].port .spec.tags[="x"]
+        apply b {"spec": {"ports": [{"port": 80, "protocol": "TCP", "name": "web"}, {"port": 81}], "tags": ["y"], "open": {"any": {"r": 1}}}, "either": "50%", "n": 1.0}
+        object {"metadata": {"a": "1"}, "either": "50%", "n": 1.0, "spec": {"ports": [{"port": 80, "protocol": "TCP", "name": "web"}, {"port": 81}], "tags": ["x", "y"], "plain": ["p"], "labels": {"l": "1"}, "whole": {"x": "1"}, "open": {"any": {"q": [1], "r": 1}, "known": {"x": "y", "more": 1}}}}
+        apply b {"spec": {"whole": {"x": "2"}, "plain": ["q"]}}
+        refused "a": .spec.plain .spec.whole
+        apply b {}
+        object {"metadata": {"a": "1"}, "spec": {"ports": [{"port": 80}], "tags": ["x"], "plain": ["p"], "labels": {"l": "1"}, "whole": {"x": "1"}, "open": {"any": {"q": [1]}, "known": {"x": "y", "more": 1}}}}
+        apply b {"spec": {"nonsense": 1}}
+        refused .spec.nonsense: field not declared in schema
+        apply b {"metadata": {"c": 1}}
+        refused .metadata.c: field not declared in schema
+        apply b {"n": "x"}
+        refused .n: expected numeric (int or float), got string
+        apply b {"spec": {"ports": [{"name": "x"}, {"port": 1, "name": 3}], "tags": ["x", "x"]}}
+        refused errors:\n  .spec.ports[port=1,protocol="TCP"].name: expected string, got &value.valueUnstructured{Value:&{3}}\n  .spec.tags: duplicate entries for key [="x"]
+        "#,
+    );
+    check_custom(
+        &Value::Null,
+        r#"
+        update u {"spec": {"o": {"x": 1}, "l": [{"a": 1}]}}
+        owns +u .spec .spec.l .spec.o .spec.o.x
+        apply a {"spec": {"o": {"y": 1}}}
+        object {"spec": {"o": {"x": 1, "y": 1}, "l": [{"a": 1}]}}
+        apply a {"spec": {"l": []}}
+        refused "u" using v1: .spec.l
+        "#,
+    );
+}
+
+#[test]
 fn items_listed_twice_are_owned_as_one() {
     check(
         r#"
@@ -448,9 +513,7 @@ proptest! {
         let mut world = World::new();
         world.write("update", "u", &before.to_string()).unwrap();
         world.write("force", "a", &config.to_string()).unwrap();
-        let ty = world.schema.lookup("t.T").unwrap();
-        let overlaid = world.schema.overlay(ty, &world.live, &config);
-        prop_assert_eq!(&overlaid, &world.live);
+        prop_assert!(world.version().compare(&config, &world.live).changed.intersection(&world.version().fields_of(&config)).is_empty());
         let (live, managed) = (world.live.clone(), world.managed.clone());
         world.write("apply", "a", &config.to_string()).unwrap();
         prop_assert_eq!(live, world.live);
@@ -464,9 +527,8 @@ proptest! {
         let start = world.live.clone();
         if world.write("apply", "a", &config.to_string()).is_ok() {
             world.write("apply", "a", "{}").unwrap();
-            let ty = world.schema.lookup("t.T").unwrap();
-            let left = world.schema.fields_of(ty, &start);
-            let mut now = world.schema.fields_of(ty, &world.live);
+            let left = world.version().fields_of(&start);
+            let mut now = world.version().fields_of(&world.live);
             now.subtract(&left);
             // Containers that came into being may stay behind, empty.
             prop_assert!(now.paths().iter().all(|p| !p.contains('[') && p.matches('.').count() == 1), "{:?}", now.paths());
@@ -491,18 +553,17 @@ proptest! {
     #[test]
     fn sets_survive_their_encoding(object in objects()) {
         let world = World::new();
-        let set = world.schema.fields_of(world.schema.lookup("t.T").unwrap(), &object);
+        let set = world.version().fields_of(&object);
         prop_assert_eq!(FieldSet::decode(&set.encode()).unwrap(), set);
     }
 
     #[test]
     fn a_comparison_finds_every_difference(a in objects(), b in objects()) {
         let world = World::new();
-        let ty = world.schema.lookup("t.T").unwrap();
-        let difference = world.schema.compare(ty, &a, &b);
+        let difference = world.version().compare(&a, &b);
         let reordered = |v: &Value| { let mut v = v.clone(); sorted(&mut v); v };
         prop_assert_eq!(difference.is_empty(), reordered(&a) == reordered(&b));
-        let back = world.schema.compare(ty, &b, &a);
+        let back = world.version().compare(&b, &a);
         // What one direction takes away, the other brings.
         prop_assert_eq!(&difference.removed.intersection(&back.changed), &difference.removed);
         prop_assert!(difference.changed.intersection(&difference.removed).is_empty());

@@ -7,8 +7,9 @@ use gantry_object::Value;
 
 use super::compare::Comparison;
 use super::managed::{Entry, Managed, Operation, Writer};
+use super::open::Open;
 use super::set::{FieldSet, Node};
-use super::shape::{Shape, same};
+use super::shape::{Shape, open_shape, same};
 use crate::model::{Schema, TypeId};
 
 /// A version of a kind: its type.
@@ -16,8 +17,29 @@ use crate::model::{Schema, TypeId};
 pub struct Version {
     /// The schema the type is in.
     pub schema: Arc<Schema>,
-    /// The type.
+    /// The type; of a custom resource, that of metadata.
     pub ty: TypeId,
+    /// Of a custom resource: what its definition says.
+    pub open: Option<Arc<Open>>,
+}
+
+impl Version {
+    fn shape(&self) -> Shape<'_> {
+        match &self.open {
+            Some(open) => open_shape(open, self.ty),
+            None => self.schema.shape(self.ty),
+        }
+    }
+
+    /// How `new` differs from `old`.
+    pub fn compare(&self, old: &Value, new: &Value) -> Comparison {
+        self.schema.difference(self.shape(), old, new)
+    }
+
+    /// The fields an object names: every leaf, every item of a list, every member of a map.
+    pub fn fields_of(&self, object: &Value) -> FieldSet {
+        self.schema.fields(self.shape(), object)
+    }
 }
 
 /// The other versions a kind is served in.
@@ -125,7 +147,7 @@ fn stripped(mut fields: FieldSet) -> FieldSet {
 impl Tracker<'_> {
     /// How `new` differs from `live` in what may be written here.
     pub fn compare(&self, live: &Value, new: &Value) -> Comparison {
-        self.scope.limited(self.version.schema.compare(self.version.ty, live, new))
+        self.scope.limited(self.version.compare(live, new))
     }
 
     /// Notes that `writer` made `new` of `live` by any write but an apply; `comparison` is that of the two.
@@ -167,17 +189,17 @@ impl Tracker<'_> {
         force: bool,
         now: &str,
     ) -> Result<Applied, ApplyError> {
-        let (schema, ty) = (&self.version.schema, self.version.ty);
-        if let Some(problem) = schema.misfit(ty, config) {
+        let (schema, shape) = (&self.version.schema, self.version.shape());
+        if let Some(problem) = schema.misfit(self.version.ty, self.version.open.as_deref(), config) {
             return Err(ApplyError::Misfit(problem));
         }
         let mut managed = self.reconciled(managed);
         let last = managed.take(writer);
-        let mut fields = schema.fields_of(ty, config);
+        let mut fields = schema.fields(shape, config);
         self.scope.limit(&mut fields);
         let time = last.as_ref().and_then(|entry| entry.time.clone());
         managed.put(Entry { writer: writer.clone(), time, fields });
-        let mut object = schema.overlay(ty, live, config);
+        let mut object = schema.overlay(shape, live, config);
         if let Some(last) = last {
             object = self.pruned(object, &managed, &last);
         }
@@ -218,8 +240,8 @@ impl Tracker<'_> {
     /// Takes out of a merged object what its applier named last time and names no more, unless somebody else owns it.
     fn pruned(&self, merged: Value, managed: &Managed, last: &Entry) -> Value {
         let Some((version, there)) = self.at(&merged, &last.writer.api_version) else { return merged };
-        let Version { schema, ty } = version;
-        let mut left = schema.drop_fields(ty, &there, &last.fields, None);
+        let (schema, shape) = (&version.schema, version.shape());
+        let mut left = schema.drop_fields(shape, &there, &last.fields, None);
         let mut owned: BTreeMap<&str, FieldSet> = BTreeMap::new();
         for entry in managed.entries() {
             owned.entry(&entry.writer.api_version).or_default().union(entry.fields.clone());
@@ -228,11 +250,11 @@ impl Tracker<'_> {
         let first = owned.remove_entry(last.writer.api_version.as_str());
         for (api_version, owned) in first.into_iter().chain(owned) {
             let (Some((version, merged)), Some((_, kept))) = (self.at(&merged, api_version), self.at(&left, api_version)) else { continue };
-            let back = version.schema.keep_fields(version.ty, &merged, &owned, &kept);
+            let back = version.schema.keep_fields(version.shape(), &merged, &owned, &kept);
             left = self.at(&back, &last.writer.api_version).map_or(left, |(_, left)| left);
         }
         // And what went though it never was the applier's own.
-        let left = schema.drop_fields(ty, &there, &last.fields, Some(&left));
+        let left = schema.drop_fields(shape, &there, &last.fields, Some(&left));
         self.at(&left, self.api_version).map_or(merged, |(_, left)| left)
     }
 
@@ -249,8 +271,7 @@ impl Tracker<'_> {
             let api_version = entry.writer.api_version.as_str();
             let version = if api_version == self.api_version { Some(self.version.clone()) } else { self.versions.version(api_version) };
             if let Some(version) = version {
-                let shape = version.schema.shape(version.ty);
-                version.schema.collapse(shape, &mut entry.fields);
+                version.schema.collapse(version.shape(), &mut entry.fields);
             }
         }
         managed
@@ -295,7 +316,7 @@ impl<'t> Differences<'t> {
         let (tracker, live, new) = (self.tracker, self.live, self.new);
         let compare = || {
             let ((version, live), (_, new)) = (tracker.at(live, api_version)?, tracker.at(new, api_version)?);
-            Some(tracker.scope.limited(version.schema.compare(version.ty, &live, &new)))
+            Some(tracker.scope.limited(version.compare(&live, &new)))
         };
         self.others.entry(api_version.to_owned()).or_insert_with(compare).as_ref()
     }
