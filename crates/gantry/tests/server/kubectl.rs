@@ -210,8 +210,8 @@ fn client_side_apply_turns_into_server_side_apply() {
     // And back.
     with(&["apply", "-f", "-"], APP).says("configured");
     server.kubectl("get deploy app -o jsonpath={.spec.template.spec.containers[0].image}").says("app:1");
-    with(&["create", "--save-config", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {x: y}\n")
+    with(&["create", "--save-config", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {x: w}\n")
         .says("created");
-    with(&["apply", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {z: y}\n").says("configured");
-    server.kubectl("get cm saved -o jsonpath={.data}").says(r#"{"z":"y"}"#);
+    with(&["apply", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {z: w}\n").says("configured");
+    server.kubectl("get cm saved -o jsonpath={.data}").says(r#"{"z":"w"}"#);
 }

@@ -191,6 +191,14 @@ impl FieldSet {
         both
     }
 
+    /// Whether another set has everything that is in this one.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().all(|(element, node)| {
+            let has = |theirs: &Node| (theirs.member || !node.member) && node.below.is_within(&theirs.below);
+            other.0.get(element).is_some_and(has)
+        })
+    }
+
     /// Takes out a member and everything below it.
     pub fn remove_under(&mut self, path: &[&str]) {
         let [first, rest @ ..] = path else { return };

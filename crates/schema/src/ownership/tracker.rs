@@ -200,7 +200,7 @@ impl Tracker<'_> {
         let time = last.as_ref().and_then(|entry| entry.time.clone());
         managed.put(Entry { writer: writer.clone(), time, fields });
         let mut object = schema.overlay(shape, live, config);
-        if let Some(last) = last {
+        if let Some(last) = last.filter(|last| !managed.entry_mut(writer).is_some_and(|own| last.fields.is_within(&own.fields))) {
             object = self.pruned(object, &managed, &last);
         }
         let conflicts = self.take_over(live, &object, &mut managed, writer);
