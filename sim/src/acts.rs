@@ -83,7 +83,9 @@ impl Rollout {
 
     /// Pods that are still there count as long as they are there.
     fn check_growth(&self, sizes: &BTreeMap<String, i64>) -> Result<(), String> {
-        let there = |(name, size): (&String, &i64)| self.sets.get(name).map_or(*size, |set| set.status.replicas.max(*size));
+        // Who recreates looks at the pods themselves, which a status may be behind: see `check_recreation`.
+        let shown = |set: &Set| if self.deployment.recreates() { 0 } else { set.status.replicas };
+        let there = |(name, size): (&String, &i64)| self.sets.get(name).map_or(*size, |set| shown(set).max(*size));
         let total: i64 = sizes.iter().map(there).sum();
         match total > self.deployment.most() {
             true => Err(format!("grows to {total} pods, {} are allowed", self.deployment.most())),

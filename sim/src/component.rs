@@ -16,7 +16,7 @@ use gantry_controllers::podgc::PodGc;
 use gantry_controllers::replicaset::ReplicaSets;
 use gantry_object::{Resource, Timestamp};
 use gantry_ports::{Clock, Random, SimulatedClock, Tasks};
-use gantry_reconcile::{Action, Controller, Machine, Outcome, Recorder, perform};
+use gantry_reconcile::{Action, Controller, Machine, Outcome, Recorder, Work, perform};
 use gantry_scheduler::{Machine as Scheduling, NODES, PODS};
 
 use crate::acts;
@@ -219,7 +219,7 @@ impl Component {
                     failed.iter().for_each(|why| self.trace.line(format_args!("{} on {} failed: {why}", job.name, job.key)));
                 }
                 (Brain::Scheduler(machine), Job::Schedule(job)) => {
-                    machine.finish(&job, failed.is_none());
+                    machine.finish(&job, outcome, self.clock.monotonic());
                     failed.iter().for_each(|why| self.trace.line(format_args!("binding {} failed: {why}", job.pod)));
                 }
                 _ => {}

@@ -71,7 +71,7 @@ impl Process {
             ..log::Options::default()
         };
         let opened = log::open(Arc::new(machinery.disk.clone()), options);
-        let (store, log) = opened.map_err(|e| format!("the store does not open: {}", chain(&e)))?;
+        let (store, log) = opened.map_err(|e| format!("the store does not open: {}", gantry_object::chain(&e)))?;
         let server = Server::new(parts(machinery, &store, &tasks)?);
         Ok(Self { server, store, log, tasks, alive: watch::Sender::new(()) })
     }
@@ -105,16 +105,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.tasks.shutdown();
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn parts(machinery: &Machinery, store: &Store, tasks: &Tasks) -> Result<Parts, String> {

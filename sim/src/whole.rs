@@ -8,8 +8,7 @@ use gantry_client::{Api, DeleteOptions, PatchType, Preconditions, Propagation, R
 use gantry_controllers::certificates::{Signer, Subject};
 use gantry_object::{ObjectName, Resource, Status, Timestamp, Value, meta};
 use gantry_ports::{Clock, Random, SeededRandom, Tasks};
-use gantry_reconcile::Runner;
-use gantry_scheduler::{NODES, PODS, Scheduler};
+use gantry_scheduler::{NODES, PODS};
 use gantry_store::Store;
 use serde_json::json;
 
@@ -64,8 +63,8 @@ impl Cluster {
         let client = |user: User| -> Arc<dyn Api> { Arc::new(server.client(user)) };
         let voice = |name: &'static str| client(User::service_account("kube-system", name));
         let reader = client(User::authenticated("system:kube-controller-manager", &[]));
-        Runner::start(gantry_controllers::all(&settings), &reader, &voice, clock.clone(), &tasks);
-        Scheduler::start(&client(User::authenticated("system:kube-scheduler", &[])), clock, &tasks);
+        gantry_reconcile::run(gantry_controllers::all(&settings), &reader, &voice, clock.clone(), &tasks);
+        gantry_scheduler::run(&client(User::authenticated("system:kube-scheduler", &[])), clock, &tasks);
         let agents = NODE_NAMES.iter().map(|n| client(User::node(n))).collect();
         Self { admin, machinery, store, _process: process, agents, chance: SeededRandom::new(2), _tasks: tasks }
     }

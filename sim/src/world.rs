@@ -167,9 +167,17 @@ impl World {
     pub(crate) fn revive(&mut self, storage: Storage) -> Result<(), String> {
         self.down_until = None;
         let mut started = Process::start(&self.machinery, storage);
-        while started.is_err() && self.machinery.disk.is_dead() {
-            self.strike("power lost during recovery");
-            self.machinery.disk.crash(gantry_ports::Random::u64(&self.chance));
+        while let Err(why) = &started {
+            // Only what was simulated excuses a store that does not open, and only once.
+            if self.machinery.disk.is_dead() {
+                self.strike("power lost during recovery");
+                self.machinery.disk.crash(gantry_ports::Random::u64(&self.chance));
+            } else if why.contains("simulated failure to sync") {
+                self.strike("disk fails to flush during recovery");
+                self.machinery.disk.kill();
+            } else {
+                break;
+            }
             started = Process::start(&self.machinery, storage);
         }
         let process = Arc::new(started?);

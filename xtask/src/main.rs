@@ -17,10 +17,10 @@ const USAGE: &str = "usage: cargo xtask TASK
   check [--quick]   everything a change must pass: format, lints, arrows between rooms, licences, documentation, tests
                     (--quick leaves out licences and tests)
   release           the static release binaries, at target/release/gantry and target/release/hello
-  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
   sim ARGS          the simulator: --from S --seeds N [--jobs J], each seed twice; --seed S shows one with its trace
   sim --mutants [NAME]
                     plants the bugs of sim/mutants one by one; the simulator must find each
+  bench [NAME...]   measures the release binary beside its peers; --quick for a short look, --help for more
   fuzz [TARGET]     decoders fed with anything, five seconds each
   soak [TARGET] [--for SECONDS]
                     the same for an hour each, or for so long
@@ -99,6 +99,7 @@ fn is_installed(program: &str) -> bool {
 fn check(quick: bool) -> Outcome {
     run("cargo", &["fmt", "--all", "--check"])?;
     arrows::check()?;
+    sizes::report()?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
     if quick {
         return Ok(());

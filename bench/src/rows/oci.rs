@@ -122,7 +122,7 @@ impl Ours {
             shim_program: program,
             shim_args: vec!["internal-shim".into()],
         };
-        let runtime = LocalRuntime::open(config, Arc::new(bench.clock)).await.map_err(|e| e.chain())?;
+        let runtime = LocalRuntime::open(config, Arc::new(bench.clock)).await.map_err(|e| gantry_object::chain(&e))?;
         Ok(Self { runtime, root: directory.join("root"), logs: directory.join("logs") })
     }
 
@@ -138,7 +138,7 @@ impl Ours {
             log_directory: self.logs.clone(),
             ..SandboxConfig::default()
         };
-        self.runtime.run_sandbox(&config).await.map(drop).map_err(|e| e.chain())
+        self.runtime.run_sandbox(&config).await.map(drop).map_err(|e| gantry_object::chain(&e))
     }
 
     /// Creates, starts, waits for and deletes a container in a sandbox.
@@ -150,30 +150,30 @@ impl Ours {
             args: ARGS.map(str::to_owned).to_vec(),
             ..ContainerConfig::default()
         };
-        let mut events = self.runtime.events().map_err(|e| e.chain())?;
-        let id = self.runtime.create_container(sandbox, &config).await.map_err(|e| e.chain())?;
-        self.runtime.start_container(&id).await.map_err(|e| e.chain())?;
+        let mut events = self.runtime.events().map_err(|e| gantry_object::chain(&e))?;
+        let id = self.runtime.create_container(sandbox, &config).await.map_err(|e| gantry_object::chain(&e))?;
+        self.runtime.start_container(&id).await.map_err(|e| gantry_object::chain(&e))?;
         loop {
-            match events.next().await.map_err(|e| e.chain())? {
+            match events.next().await.map_err(|e| gantry_object::chain(&e))? {
                 Event::Container(status) if status.id == id && status.state == ContainerState::Exited => break,
                 _ => {}
             }
         }
-        self.runtime.remove_container(&id).await.map_err(|e| e.chain())
+        self.runtime.remove_container(&id).await.map_err(|e| gantry_object::chain(&e))
     }
 
     /// Leaves nothing behind, whatever went wrong before.
     async fn remove_all(&self) -> Result<()> {
-        for sandbox in self.runtime.list().await.map_err(|e| e.chain())? {
-            self.runtime.remove_sandbox(&sandbox.id).await.map_err(|e| e.chain())?;
+        for sandbox in self.runtime.list().await.map_err(|e| gantry_object::chain(&e))? {
+            self.runtime.remove_sandbox(&sandbox.id).await.map_err(|e| gantry_object::chain(&e))?;
         }
-        self.runtime.remove_cgroups().map_err(|e| e.chain())
+        self.runtime.remove_cgroups().map_err(|e| gantry_object::chain(&e))
     }
 
     async fn whole(&self, id: &str) -> Result<()> {
         self.sandbox(id).await?;
         self.container(id, 0).await?;
-        self.runtime.remove_sandbox(id).await.map_err(|e| e.chain())
+        self.runtime.remove_sandbox(id).await.map_err(|e| gantry_object::chain(&e))
     }
 }
 

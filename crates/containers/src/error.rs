@@ -80,18 +80,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error and what is behind it, in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            next = source.source();
-        }
-        text
-    }
-
     /// For `map_err` beside a file.
     pub(crate) fn path<E: Into<io::Error>>(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
         let path = path.into();

@@ -88,7 +88,7 @@ impl Failure {
             Error::AlreadyExists { id, .. } => Self::AlreadyExists(id.clone()),
             Error::Invalid(text) => Self::Invalid(text.clone()),
             Error::Start(text) => Self::Start(text.clone()),
-            other => Self::Other(other.chain()),
+            other => Self::Other(gantry_object::chain(&other)),
         }
     }
 

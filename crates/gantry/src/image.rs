@@ -102,7 +102,7 @@ fn open(cluster: &ClusterArgs) -> Result<Arc<Store>, Failure> {
 }
 
 fn reference(name: &str) -> Result<Reference, Failure> {
-    Reference::parse(name).map_err(|e| Failure::usage(e.chain()))
+    Reference::parse(name).map_err(|e| Failure::usage(gantry_object::chain(&e)))
 }
 
 /// Does what the command says.

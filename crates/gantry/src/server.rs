@@ -10,8 +10,6 @@ use gantry_kinds::Registry;
 use gantry_pki::{Authority, Profile};
 use gantry_ports::disk::RealDisk;
 use gantry_ports::{Clock, Random, RealClock, RealRandom, RealSockets, Sockets, Tasks};
-use gantry_reconcile::Runner;
-use gantry_scheduler::Scheduler;
 use gantry_store::{OpenError, log};
 use gantry_transport::{ClientTls, ServerTls, ServingCertificate, serve};
 
@@ -164,8 +162,8 @@ fn start_controllers(world: &World, server: &Server, authority: Arc<Authority>, 
     let reader: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-controller-manager", &[])));
     let writer = |name: &'static str| -> Arc<dyn Api> { Arc::new(server.client(User::service_account("kube-system", name))) };
     let scheduler: Arc<dyn Api> = Arc::new(server.client(User::authenticated("system:kube-scheduler", &[])));
-    Scheduler::start(&scheduler, world.clock.clone(), &world.tasks);
-    Runner::start(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
+    gantry_scheduler::run(&scheduler, world.clock.clone(), &world.tasks);
+    gantry_reconcile::run(gantry_controllers::all(&settings), &reader, &writer, world.clock.clone(), &world.tasks);
 }
 
 /// How the API server reaches nodes' own APIs: with a certificate that they know it by.

@@ -97,18 +97,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error and what is behind it, in one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            next = source.source();
-        }
-        text
-    }
-
     pub(crate) fn path<E: Into<io::Error>>(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
         let path = path.into();
         move |source| Self::Path { act, path, source: source.into() }

@@ -101,7 +101,7 @@ impl World {
     }
 
     async fn good(&self, dockerfile: &str) -> gantry_images::ImageSpec {
-        self.build(dockerfile).await.unwrap_or_else(|e| panic!("{}\n{}", e.chain(), self.said.lock().unwrap()));
+        self.build(dockerfile).await.unwrap_or_else(|e| panic!("{}\n{}", gantry_object::chain(&e), self.said.lock().unwrap()));
         self.store.spec("built").unwrap()
     }
 

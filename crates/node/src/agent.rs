@@ -140,7 +140,7 @@ impl Agent {
                 }
                 Ok(Event::SandboxLost { sandbox }) => self.tell(&sandbox, Message::SandboxLost),
                 Err(error) => {
-                    tracing::warn!(error = crate::steps::chain(&error), "hearing from the runtime");
+                    tracing::warn!(error = gantry_object::chain(&error), "hearing from the runtime");
                     self.shared.clock.sleep(AGAIN).await;
                 }
             }
@@ -191,7 +191,7 @@ impl Agent {
             for uid in orphans {
                 tracing::info!(uid, "ending a sandbox whose pod is gone");
                 if let Err(error) = shared.runtime.remove_sandbox(&uid).await {
-                    tracing::warn!(uid, error = crate::steps::chain(&error), "ending a sandbox");
+                    tracing::warn!(uid, error = gantry_object::chain(&error), "ending a sandbox");
                 }
             }
             let (network, root) = (shared.network.clone(), shared.config.root.clone());

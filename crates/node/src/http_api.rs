@@ -108,7 +108,7 @@ impl Agent {
     async fn running(&self, pod: &Pod, container: &str) -> Result<gantry_containers::ContainerId, Refusal> {
         let uid = pod.metadata.uid.as_deref().unwrap_or("");
         let status =
-            self.shared.runtime.sandbox_status(uid).await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, crate::steps::chain(&e)))?;
+            self.shared.runtime.sandbox_status(uid).await.map_err(|e| (StatusCode::INTERNAL_SERVER_ERROR, gantry_object::chain(&e)))?;
         let newest = status.containers.into_iter().filter(|c| c.name == container).max_by_key(|c| c.attempt);
         match newest {
             Some(c) if c.state == ContainerState::Running => Ok(c.id),

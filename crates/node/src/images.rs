@@ -7,7 +7,7 @@ use gantry_ports::{BoxFuture, Tasks};
 use serde_json::Value;
 
 use crate::shared::{ImageError, Images, ReadyImage};
-use crate::steps::chain;
+use gantry_object::chain;
 
 /// Images from a content store.
 pub struct StoreImages {

@@ -118,7 +118,7 @@ async fn run_exec(shared: &Shared, id: &ContainerId, exec: &ExecAction, limit: O
             let shown = String::from_utf8_lossy(&text[..text.len().min(1024)]).trim().to_owned();
             Err(if shown.is_empty() { format!("command exited with {}", result.exit_code) } else { shown })
         }
-        Err(error) => Err(crate::steps::chain(&error)),
+        Err(error) => Err(gantry_object::chain(&error)),
     }
 }
 
@@ -165,19 +165,19 @@ async fn http_get(shared: &Shared, pod_ips: &[String], container: &Container, ge
 async fn plain(shared: &Shared, address: SocketAddr, request: http::Request<Body>) -> Result<u16, String> {
     let stream = TcpStream::connect(address).await.map_err(|e| format!("dial tcp {address}: {e}"))?;
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| crate::steps::chain(&e))?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| gantry_object::chain(&e))?;
     // The connection ends with the probe, which reads no more than the answer's head.
     let carrying = shared.tasks.spawn(async move { drop(connection.await) });
-    let answer = sender.send_request(request).await.map_err(|e| crate::steps::chain(&e));
+    let answer = sender.send_request(request).await.map_err(|e| gantry_object::chain(&e));
     carrying.abort();
     Ok(answer?.status().as_u16())
 }
 
 async fn over_tls(shared: &Shared, address: SocketAddr, request: http::Request<Body>) -> Result<u16, String> {
-    let tls = ClientTls::unverified().map_err(|e| crate::steps::chain(&e))?;
+    let tls = ClientTls::unverified().map_err(|e| gantry_object::chain(&e))?;
     let target = Target { address, name: address.ip().to_string() };
     let client = HttpsClient::new(target, tls, Arc::new(RealSockets), shared.tasks.clone());
-    client.send_alone(request).await.map(|r| r.status().as_u16()).map_err(|e| crate::steps::chain(&e))
+    client.send_alone(request).await.map(|r| r.status().as_u16()).map_err(|e| gantry_object::chain(&e))
 }
 
 #[cfg(test)]

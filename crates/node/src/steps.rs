@@ -115,7 +115,7 @@ impl Steps {
         self.or_sandbox_event(written).await?;
         let logs = self.shared.log_directory(&self.pod);
         let config = build::sandbox(&self.shared.config, &self.pod, link.map(|l| l.namespace), logs);
-        let made = self.shared.runtime.run_sandbox(&config).await.map_err(|e| chain(&e));
+        let made = self.shared.runtime.run_sandbox(&config).await.map_err(|e| gantry_object::chain(&e));
         self.or_sandbox_event(made).await?;
         Ok(ips)
     }
@@ -149,7 +149,7 @@ impl Steps {
         let id = match created {
             Ok(id) => id,
             Err(error) => {
-                let why = chain(&error);
+                let why = gantry_object::chain(&error);
                 self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {why}"));
                 return Err(self.waiting("CreateContainerError", why));
             }
@@ -157,7 +157,7 @@ impl Steps {
         self.shared.event(&self.pod, EventKind::Normal, "Created", format!("Container created: {name}"));
         if let Err(error) = self.shared.runtime.start_container(&id).await {
             // The runtime keeps it as ended with StartError, and the restart policy decides.
-            self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {}", chain(&error)));
+            self.shared.event(&self.pod, EventKind::Warning, "Failed", format!("Error: {}", gantry_object::chain(&error)));
             return Ok(self.shared.runtime.container_status(&id).await.ok().map(Box::new));
         }
         self.shared.event(&self.pod, EventKind::Normal, "Started", format!("Container started: {name}"));
@@ -255,19 +255,19 @@ impl Steps {
         let spent = self.shared.clock.monotonic().saturating_sub(begun);
         let left = if grace.is_zero() { grace } else { grace.saturating_sub(spent).max(Duration::from_secs(2).min(grace)) };
         if let Err(error) = self.shared.runtime.stop_container(id, left).await {
-            tracing::warn!(container = %id, error = chain(&error), "stopping a container");
+            tracing::warn!(container = %id, error = gantry_object::chain(&error), "stopping a container");
         }
     }
 
     /// Ends the sandbox and takes network and volumes away; containers' statuses and logs stay.
     pub(crate) async fn tear_down(&self) -> Result<(), String> {
-        self.shared.runtime.stop_sandbox(self.uid()).await.map_err(|e| chain(&e))?;
+        self.shared.runtime.stop_sandbox(self.uid()).await.map_err(|e| gantry_object::chain(&e))?;
         self.release().await
     }
 
     /// Removes what is left of the sandbox.
     pub(crate) async fn remove_sandbox(&self) -> Result<(), String> {
-        self.shared.runtime.remove_sandbox(self.uid()).await.map_err(|e| chain(&e))
+        self.shared.runtime.remove_sandbox(self.uid()).await.map_err(|e| gantry_object::chain(&e))
     }
 
     async fn release(&self) -> Result<(), String> {
@@ -327,14 +327,3 @@ impl Steps {
 
 /// How often volumes made of objects are looked at again.
 const REFRESH: Duration = Duration::from_secs(30);
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}

@@ -315,12 +315,12 @@ pub struct NodeNetwork {
 
 impl PodNetwork for NodeNetwork {
     fn attach(&self, pod_uid: &str) -> Result<PodLink, String> {
-        let link = self.network.attach(pod_uid).map_err(|e| crate::steps::chain(&e))?;
+        let link = self.network.attach(pod_uid).map_err(|e| gantry_object::chain(&e))?;
         Ok(PodLink { addresses: link.addresses.iter().map(ToString::to_string).collect(), namespace: link.netns })
     }
 
     fn detach(&self, pod_uid: &str) -> Result<(), String> {
-        self.network.detach(pod_uid).map_err(|e| crate::steps::chain(&e))
+        self.network.detach(pod_uid).map_err(|e| gantry_object::chain(&e))
     }
 
     fn attached(&self) -> Vec<String> {
@@ -330,11 +330,11 @@ impl PodNetwork for NodeNetwork {
 
 impl Traffic for NodeNetwork {
     fn apply(&self, table: &ServiceTable) -> Result<(), String> {
-        self.network.apply(table).map_err(|e| crate::steps::chain(&e))
+        self.network.apply(table).map_err(|e| gantry_object::chain(&e))
     }
 
     fn set_peers(&self, peers: &[Peer]) -> Result<(), String> {
-        self.network.set_peers(peers).map_err(|e| crate::steps::chain(&e))
+        self.network.set_peers(peers).map_err(|e| gantry_object::chain(&e))
     }
 
     fn set_name(&self, service: gantry_dns::Service) {

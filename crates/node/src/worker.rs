@@ -169,7 +169,7 @@ impl Worker {
                     attempts.sort_by_key(|c| c.attempt);
                 }
             }
-            Err(error) => tracing::warn!(pod = self.uid(), error = crate::steps::chain(&error), "looking at an adopted sandbox"),
+            Err(error) => tracing::warn!(pod = self.uid(), error = gantry_object::chain(&error), "looking at an adopted sandbox"),
         }
     }
 
@@ -510,7 +510,7 @@ impl Worker {
             }
             Step::RemoveContainer(id) => self.spawn(|steps| async move {
                 if let Err(error) = steps.shared.runtime.remove_container(&id).await {
-                    tracing::warn!(container = %id, error = crate::steps::chain(&error), "removing a container");
+                    tracing::warn!(container = %id, error = gantry_object::chain(&error), "removing a container");
                 }
                 Outcome::Removed(id)
             }),
@@ -521,7 +521,7 @@ impl Worker {
                         Ok(()) => Outcome::Discarded(name, id),
                         // It was told to start after all: by now it may be known how it is.
                         Err(error) => {
-                            tracing::info!(container = %id, error = crate::steps::chain(&error), "leaving a container of an earlier agent");
+                            tracing::info!(container = %id, error = gantry_object::chain(&error), "leaving a container of an earlier agent");
                             Outcome::Stopped(name, steps.shared.runtime.container_status(&id).await.ok().map(Box::new))
                         }
                     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, knows a particular kind, or imports another room.
 
+mod chain;
 mod encoded;
 pub mod field;
 pub mod fields;
@@ -13,6 +14,7 @@ pub mod quantity;
 pub mod status;
 pub mod time;
 
+pub use chain::chain;
 pub use encoded::{Encoded, Revision};
 pub use gvk::{GroupResource, GroupVersion, GroupVersionKind, ObjectName, Resource};
 pub use quantity::Quantity;

@@ -11,7 +11,7 @@ use gantry_object::{ObjectName, Resource, Timestamp};
 
 use crate::controller::MapKeys;
 use crate::perform::{Expect, Outcome};
-use crate::{Controller, Decision, Entry, Key, View};
+use crate::{Action, Controller, Decision, Entry, Key, View, Work};
 
 /// How long a key waits for its own last write to show up in the caches, in case its event can no longer be told apart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -86,23 +86,6 @@ impl Machine {
         &self.view
     }
 
-    /// Begins a watch of a resource: from where?
-    pub fn start(&mut self, resource: &Resource) -> Start {
-        self.view.start(resource)
-    }
-
-    /// A resource's watch cannot go on where it was.
-    pub fn expire(&mut self, resource: &Resource) {
-        self.view.expire(resource);
-    }
-
-    /// Takes in an event of a resource's watch.
-    pub fn take(&mut self, resource: &Resource, event: WatchEvent) {
-        for change in self.view.take(resource, event) {
-            self.on_change(resource, &change);
-        }
-    }
-
     fn on_change(&mut self, resource: &Resource, change: &Change<Entry>) {
         let this = Key { resource: *resource, name: change.name().clone() };
         if change.new.is_none() {
@@ -126,8 +109,35 @@ impl Machine {
         }
     }
 
-    /// The next decision with something to do, given the two clocks' times. Decisions without actions are dealt with at once.
-    pub fn next(&mut self, monotonic: Duration, now: Timestamp) -> Option<Job> {
+    /// What keys are waiting for, in words: controller, key, reasons.
+    pub fn waiting_on(&self) -> impl Iterator<Item = (&'static str, &Key, &[String])> {
+        self.slots.iter().flat_map(|s| s.waiting_on.iter().map(|(key, why)| (s.controller.name(), key, why.as_slice())))
+    }
+
+    /// Whether every cache has been in step with the server at least once.
+    pub fn is_ready(&self) -> bool {
+        self.slots.iter().all(|s| s.is_ready(&self.view))
+    }
+}
+
+impl Work for Machine {
+    type Job = Job;
+
+    fn start(&mut self, resource: &Resource) -> Start {
+        self.view.start(resource)
+    }
+
+    fn take(&mut self, resource: &Resource, event: WatchEvent) {
+        for change in self.view.take(resource, event) {
+            self.on_change(resource, &change);
+        }
+    }
+
+    fn expire(&mut self, resource: &Resource) {
+        self.view.expire(resource);
+    }
+
+    fn next(&mut self, monotonic: Duration, now: Timestamp) -> Option<Job> {
         for i in 0..self.slots.len() {
             let index = (self.turn + i) % self.slots.len();
             if let Some((key, decision)) = self.slots[index].next(&self.view, monotonic, now) {
@@ -138,8 +148,16 @@ impl Machine {
         None
     }
 
-    /// Says how a job went.
-    pub fn finish(&mut self, job: &Job, outcome: Outcome, monotonic: Duration) {
+    fn next_due(&self) -> Option<Duration> {
+        let ready = self.slots.iter().filter(|s| s.is_ready(&self.view));
+        ready.filter_map(|s| s.queue.next_due()).min()
+    }
+
+    fn actions(job: &Job) -> (&'static str, &[Action]) {
+        (job.name, &job.decision.actions)
+    }
+
+    fn finish(&mut self, job: &Job, outcome: Outcome, monotonic: Duration) {
         // A lost race says nothing about the decision.
         let failure = outcome.failed.as_ref().filter(|status| !status.is_conflict()).map(|status| status.message.clone());
         self.view.note_failure(job.name, &job.key, failure);
@@ -161,22 +179,6 @@ impl Machine {
                 tracing::debug!(controller = job.name, key = %job.key, message = %status.message, ?wait, "an action failed");
             }
         }
-    }
-
-    /// When there will be something to do without any news; `None` for never.
-    pub fn next_due(&self) -> Option<Duration> {
-        let ready = self.slots.iter().filter(|s| s.is_ready(&self.view));
-        ready.filter_map(|s| s.queue.next_due()).min()
-    }
-
-    /// What keys are waiting for, in words: controller, key, reasons.
-    pub fn waiting_on(&self) -> impl Iterator<Item = (&'static str, &Key, &[String])> {
-        self.slots.iter().flat_map(|s| s.waiting_on.iter().map(|(key, why)| (s.controller.name(), key, why.as_slice())))
-    }
-
-    /// Whether every cache has been in step with the server at least once.
-    pub fn is_ready(&self) -> bool {
-        self.slots.iter().all(|s| s.is_ready(&self.view))
     }
 }
 

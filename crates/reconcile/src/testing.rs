@@ -16,7 +16,7 @@ use gantry_ports::{BoxFuture, Clock, SimulatedClock};
 use serde_json::json;
 
 use crate::action::merge;
-use crate::{Controller, Key, Machine, Recorder, merge_diff, perform};
+use crate::{Controller, Key, Machine, Recorder, Work, merge_diff, perform};
 
 /// Controllers, their machine, and the objects they work on.
 pub struct World {

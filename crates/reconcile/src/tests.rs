@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::action::merge;
 use crate::{
-    Action, Controller, Decision, EventKind, Expect, Job, Key, Kind, Machine, Outcome, Read, Recorder, View, controller_of, itself,
+    Action, Controller, Decision, EventKind, Expect, Job, Key, Kind, Machine, Outcome, Read, Recorder, View, Work, controller_of, itself,
     merge_diff, perform,
 };
 

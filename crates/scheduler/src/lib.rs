@@ -1,7 +1,7 @@
 //! Finds a node for every pod that has none.
 //!
 //! The [`Machine`] is synchronous: it keeps its view of nodes up to date event by event, queues pods with back-off, filters, scores, and
-//! assumes each pod on the node it chose until the watch shows it there. [`Scheduler`] is the shell that binds. Nothing is preempted yet,
+//! assumes each pod on the node it chose until the watch shows it there. [`run`] sets it to work in a shell that binds. Nothing is preempted yet,
 //! and affinity between pods is not looked at.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -18,4 +18,4 @@ mod terms;
 mod tests;
 
 pub use machine::{Job, Machine, NODES, PODS};
-pub use runner::Scheduler;
+pub use runner::run;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gantry_object::{ObjectName, Resource, Timestamp};
 use gantry_reconcile::informer::{Informer, Item, Start};
-use gantry_reconcile::{Action, EventKind, PatchType, WatchEvent};
+use gantry_reconcile::{Action, EventKind, Outcome, PatchType, WatchEvent, Work};
 use serde_json::json;
 
 use crate::filter::{Reasons, reasons};
@@ -15,6 +15,8 @@ use crate::pod::{Choice, Pod};
 use crate::queue::Queue;
 use crate::score::{Candidate, best};
 
+/// The default scheduler's name, which its events bear.
+pub(crate) const NAME: &str = "default-scheduler";
 /// What is scheduled.
 pub const PODS: Resource = Resource::namespaced("", "v1", "pods", "Pod");
 /// Where to.
@@ -69,34 +71,6 @@ impl Machine {
             ready: (false, false),
             assumed: BTreeMap::new(),
             turn: 0,
-        }
-    }
-
-    /// Begins a watch of [`PODS`] or [`NODES`]: from where?
-    pub fn start(&mut self, resource: &Resource) -> Start {
-        if *resource == NODES { self.nodes.start() } else { self.pods.start() }
-    }
-
-    /// A watch cannot go on where it was.
-    pub fn expire(&mut self, resource: &Resource) {
-        if *resource == NODES { self.nodes.expire() } else { self.pods.expire() }
-    }
-
-    /// Takes in an event of the watch of [`PODS`] or [`NODES`].
-    pub fn take(&mut self, resource: &Resource, event: WatchEvent) {
-        if *resource == NODES {
-            let changes = self.nodes.take(event);
-            self.ready.1 |= self.nodes.is_synced();
-            for change in changes {
-                let name = change.name().name.clone();
-                self.node_changed(&name, change.new.map(|i| i.projection.clone()));
-            }
-        } else {
-            let changes = self.pods.take(event);
-            self.ready.0 |= self.pods.is_synced();
-            for change in changes {
-                self.pod_changed(change.old.as_deref(), change.new.as_ref());
-            }
         }
     }
 
@@ -155,8 +129,70 @@ impl Machine {
         }
     }
 
-    /// The next pod's fate, given the time on both clocks.
-    pub fn next(&mut self, monotonic: Duration, now: Timestamp) -> Option<Job> {
+    /// Whether nodes and pods have been listed.
+    pub fn is_ready(&self) -> bool {
+        self.ready == (true, true)
+    }
+
+    fn choose(&mut self, pod: &Pod, choice: &Choice) -> Result<usize, String> {
+        let count = self.view.len();
+        let enough = enough(count);
+        let mut candidates = Vec::new();
+        let mut hindrances: BTreeMap<std::borrow::Cow<'static, str>, usize> = BTreeMap::new();
+        let mut nodes = 0;
+        let mut looked = 0;
+        for i in 0..count {
+            let index = (self.turn + i) % count;
+            let node = &self.view[index];
+            looked += 1;
+            let Some(offer) = &node.offer else { continue };
+            nodes += 1;
+            let reasons: Reasons = reasons(pod, choice, node, offer);
+            if reasons.is_empty() {
+                candidates.push(Candidate { index, node, offer });
+                if candidates.len() >= enough {
+                    break;
+                }
+            }
+            for reason in reasons {
+                *hindrances.entry(reason).or_default() += 1;
+            }
+        }
+        let chosen = best(pod, choice, &candidates);
+        self.turn = if count == 0 { 0 } else { (self.turn + looked) % count };
+        chosen.ok_or_else(|| message(nodes, &hindrances))
+    }
+}
+
+impl Work for Machine {
+    type Job = Job;
+
+    fn start(&mut self, resource: &Resource) -> Start {
+        if *resource == NODES { self.nodes.start() } else { self.pods.start() }
+    }
+
+    fn take(&mut self, resource: &Resource, event: WatchEvent) {
+        if *resource == NODES {
+            let changes = self.nodes.take(event);
+            self.ready.1 |= self.nodes.is_synced();
+            for change in changes {
+                let name = change.name().name.clone();
+                self.node_changed(&name, change.new.map(|i| i.projection.clone()));
+            }
+        } else {
+            let changes = self.pods.take(event);
+            self.ready.0 |= self.pods.is_synced();
+            for change in changes {
+                self.pod_changed(change.old.as_deref(), change.new.as_ref());
+            }
+        }
+    }
+
+    fn expire(&mut self, resource: &Resource) {
+        if *resource == NODES { self.nodes.expire() } else { self.pods.expire() }
+    }
+
+    fn next(&mut self, monotonic: Duration, now: Timestamp) -> Option<Job> {
         if !self.is_ready() {
             return None;
         }
@@ -187,14 +223,19 @@ impl Machine {
         }
     }
 
-    /// Whether nodes and pods have been listed.
-    pub fn is_ready(&self) -> bool {
-        self.ready == (true, true)
+    fn next_due(&self) -> Option<Duration> {
+        self.queue.next_due().filter(|_| self.is_ready())
     }
 
-    /// Says how a job went. A pod that could not be bound is tried again after its back-off.
-    pub fn finish(&mut self, job: &Job, bound: bool) {
-        if job.node.is_none() || bound {
+    fn actions(job: &Job) -> (&'static str, &[Action]) {
+        (NAME, &job.actions)
+    }
+
+    /// A pod that could not be bound is tried again after its back-off.
+    fn finish(&mut self, job: &Job, outcome: Outcome, _monotonic: Duration) {
+        let Some(status) = &outcome.failed else { return };
+        tracing::debug!(pod = %job.pod, message = %status.message, "scheduling a pod failed");
+        if job.node.is_none() {
             return;
         }
         if self.assumed.get(&job.pod).is_some_and(|(item, _)| item.projection.uid == job.uid) {
@@ -202,40 +243,6 @@ impl Machine {
             self.queue.back_off(&job.pod);
             self.queue.stir();
         }
-    }
-
-    /// When a pod comes back by itself.
-    pub fn next_due(&self) -> Option<Duration> {
-        self.queue.next_due().filter(|_| self.is_ready())
-    }
-
-    fn choose(&mut self, pod: &Pod, choice: &Choice) -> Result<usize, String> {
-        let count = self.view.len();
-        let enough = enough(count);
-        let mut candidates = Vec::new();
-        let mut hindrances: BTreeMap<std::borrow::Cow<'static, str>, usize> = BTreeMap::new();
-        let mut nodes = 0;
-        let mut looked = 0;
-        for i in 0..count {
-            let index = (self.turn + i) % count;
-            let node = &self.view[index];
-            looked += 1;
-            let Some(offer) = &node.offer else { continue };
-            nodes += 1;
-            let reasons: Reasons = reasons(pod, choice, node, offer);
-            if reasons.is_empty() {
-                candidates.push(Candidate { index, node, offer });
-                if candidates.len() >= enough {
-                    break;
-                }
-            }
-            for reason in reasons {
-                *hindrances.entry(reason).or_default() += 1;
-            }
-        }
-        let chosen = best(pod, choice, &candidates);
-        self.turn = if count == 0 { 0 } else { (self.turn + looked) % count };
-        chosen.ok_or_else(|| message(nodes, &hindrances))
     }
 }
 

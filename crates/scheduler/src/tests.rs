@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gantry_object::{Encoded, ObjectName, Revision, Timestamp, Value};
-use gantry_reconcile::{Action, WatchEvent};
+use gantry_object::{Encoded, ObjectName, Revision, Status, Timestamp, Value};
+use gantry_reconcile::{Action, Outcome, WatchEvent, Work};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -16,6 +16,10 @@ struct World {
     revision: u64,
     pods: BTreeMap<String, Value>,
     now: Duration,
+}
+
+fn outcome(bound: bool) -> Outcome {
+    Outcome { wrote: vec![], failed: (!bound).then(|| Status::internal("x")) }
 }
 
 fn cluster(count: usize) -> World {
@@ -82,7 +86,7 @@ impl World {
     fn run(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Some(job) = self.next() {
-            self.machine.finish(&job, true);
+            self.machine.finish(&job, outcome(true), Duration::ZERO);
             let name = job.pod.name.clone();
             match &job.node {
                 Some(node) => {
@@ -163,7 +167,7 @@ fn a_failed_binding_gives_the_room_back() {
     world.node("n1", json!({"status": {"allocatable": {"cpu": "1"}}}));
     world.pod("p", json!({}));
     let job = world.next().unwrap();
-    world.machine.finish(&job, false);
+    world.machine.finish(&job, outcome(false), Duration::ZERO);
     world.pod("q", json!({}));
     assert_eq!(world.run(), ["q on n1"]);
     world.now = Duration::from_secs(5);
@@ -266,7 +270,7 @@ proptest! {
                 3 if !jobs.is_empty() => {
                     let job = jobs.remove(which % jobs.len());
                     let there = world.pods.get(&job.pod.name).is_some_and(|p| p["spec"]["nodeName"].is_null());
-                    world.machine.finish(&job, there && cpu > 1);
+                    world.machine.finish(&job, outcome(there && cpu > 1), Duration::ZERO);
                     if there && cpu > 1 {
                         let mut pod = world.pods[&job.pod.name].clone();
                         pod["spec"]["nodeName"] = json!(job.node);
@@ -284,7 +288,7 @@ proptest! {
             prop_assert!(used.values().all(|cpu| *cpu <= 4), "{:?}", used);
         }
         for job in jobs {
-            world.machine.finish(&job, false);
+            world.machine.finish(&job, outcome(false), Duration::ZERO);
         }
         for _ in 0..10 {
             world.now += Duration::from_secs(11);

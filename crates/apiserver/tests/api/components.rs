@@ -9,8 +9,6 @@ use gantry_client::{Api, DeleteOptions, Request, Response, Watch, WatchStream};
 use gantry_controllers::certificates::{Signer, Subject};
 use gantry_object::{Resource, Status};
 use gantry_ports::{BoxFuture, Clock};
-use gantry_reconcile::Runner;
-use gantry_scheduler::Scheduler;
 
 use crate::world::*;
 
@@ -78,8 +76,8 @@ fn start_components(world: &World) -> Refused {
     };
     let reader = client(User::authenticated("system:kube-controller-manager", &[]));
     let writer = |name: &'static str| client(User::service_account("kube-system", name));
-    Scheduler::start(&client(User::authenticated("system:kube-scheduler", &[])), clock.clone(), &world.tasks);
-    Runner::start(gantry_controllers::all(&settings), &reader, &writer, clock, &world.tasks);
+    gantry_scheduler::run(&client(User::authenticated("system:kube-scheduler", &[])), clock.clone(), &world.tasks);
+    gantry_reconcile::run(gantry_controllers::all(&settings), &reader, &writer, clock, &world.tasks);
     refused
 }
 

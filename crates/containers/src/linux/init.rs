@@ -106,7 +106,7 @@ fn finish(channel: &OwnedFd, steps: impl FnOnce() -> Result<Infallible>) -> Infa
         Err(error) => error,
     };
     let mut message = vec![FAILED];
-    message.extend(error.chain().bytes().take(4000));
+    message.extend(gantry_object::chain(&error).bytes().take(4000));
     // If the parent is gone there is nobody to tell.
     let _ = passing::send(channel, &message, &[]);
     spawn::exit(127)

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 /// Call it before anything starts a thread.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let started = match args.into_iter().next() {
-        Some(directory) => detach(SandboxDir(PathBuf::from(directory))).map_err(|e| e.chain()),
+        Some(directory) => detach(SandboxDir(PathBuf::from(directory))).map_err(|e| gantry_object::chain(&e)),
         None => Err("no sandbox directory given".to_owned()),
     };
     match started {
@@ -67,7 +67,7 @@ fn serve(directory: SandboxDir, channel: &OwnedFd) -> Infallible {
         Err(error) => error,
     };
     let mut message = vec![b'E'];
-    message.extend(error.chain().bytes().take(4000));
+    message.extend(gantry_object::chain(&error).bytes().take(4000));
     let _ = passing::send(channel, &message, &[]);
     spawn::exit(1)
 }

@@ -119,8 +119,12 @@ impl World {
     }
 
     pub(crate) async fn start(&self, sandbox: &str, config: &ContainerConfig) -> ContainerId {
-        let id = self.runtime.create_container(sandbox, config).await.unwrap_or_else(|e| panic!("create {}: {}", config.name, e.chain()));
-        self.runtime.start_container(&id).await.unwrap_or_else(|e| panic!("start {id}: {}", e.chain()));
+        let id = self
+            .runtime
+            .create_container(sandbox, config)
+            .await
+            .unwrap_or_else(|e| panic!("create {}: {}", config.name, gantry_object::chain(&e)));
+        self.runtime.start_container(&id).await.unwrap_or_else(|e| panic!("start {id}: {}", gantry_object::chain(&e)));
         id
     }
 
@@ -213,7 +217,9 @@ impl Drop for Ground {
 }
 
 async fn open(directory: &Path, cgroup: &str) -> LocalRuntime {
-    LocalRuntime::open(local_config(directory, cgroup), Arc::new(RealClock::new())).await.unwrap_or_else(|e| panic!("{}", e.chain()))
+    LocalRuntime::open(local_config(directory, cgroup), Arc::new(RealClock::new()))
+        .await
+        .unwrap_or_else(|e| panic!("{}", gantry_object::chain(&e)))
 }
 
 fn remove_below(directory: &Path) -> bool {

@@ -194,7 +194,7 @@ async fn mounts_are_bound_and_links_lead_nowhere_else() {
 
     let mut config = w.script("missing", "true");
     config.mounts = vec![bind(w.directory.path().join("nothing"), "/data", false)];
-    let error = w.runtime.create_container("m", &config).await.unwrap_err().chain();
+    let error = gantry_object::chain(&w.runtime.create_container("m", &config).await.unwrap_err());
     assert!(error.contains("nothing") && error.contains("No such file"), "{error}");
     w.finish().await;
 }

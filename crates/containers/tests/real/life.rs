@@ -16,7 +16,7 @@ async fn what_was_told_to_start_is_not_discarded() {
     assert!(w.runtime.container_status(&id).await.is_err(), "it was never started, and is gone");
     let id = w.start("discard", &config).await;
     let refused = w.runtime.discard_container(&id).await.unwrap_err();
-    assert!(refused.chain().contains("was started"), "{}", refused.chain());
+    assert!(gantry_object::chain(&refused).contains("was started"), "{}", gantry_object::chain(&refused));
     assert_eq!(w.runtime.container_status(&id).await.unwrap().state, ContainerState::Running);
     w.finish().await;
 }

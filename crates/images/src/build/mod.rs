@@ -173,7 +173,7 @@ impl Builder<'_> {
         if let Some(stage) = context.stage_number(&image, number).and_then(|n| context.stages.get(&n)) {
             return Ok(stage.continued());
         }
-        let (config, layers) = self.image(&image).await.map_err(|e| context.wrong(from, e.chain()))?;
+        let (config, layers) = self.image(&image).await.map_err(|e| context.wrong(from, gantry_object::chain(&e)))?;
         Ok(Stage::new(Base { config: config.config, layers, diff_ids: config.rootfs.diff_ids, history: config.history }))
     }
 

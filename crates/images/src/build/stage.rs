@@ -243,7 +243,7 @@ impl Stage {
         look_like_top(&staged, &lower)?;
         let step =
             Step { args, env, workdir: &self.config.working_dir, user: &self.config.user, lower: lower.clone(), directory: &staged.0 };
-        let (code, text) = runner.run(step).await.map_err(|e| context.wrong(instruction, e.chain()))?;
+        let (code, text) = runner.run(step).await.map_err(|e| context.wrong(instruction, gantry_object::chain(&e)))?;
         text.lines().for_each(|line| (context.builder.progress)(&format!("  {line}")));
         if code != 0 {
             let lines: Vec<_> = text.lines().collect();
@@ -320,7 +320,7 @@ impl Stage {
         if let Some(stage) = context.stage_number(from, number).and_then(|n| context.stages.get(&n)) {
             return stage.merged(context);
         }
-        let (config, _) = context.builder.image(from).await.map_err(|e| context.wrong(instruction, e.chain()))?;
+        let (config, _) = context.builder.image(from).await.map_err(|e| context.wrong(instruction, gantry_object::chain(&e)))?;
         Merged::open(&context.builder.store.lower(&config.rootfs.diff_ids))
     }
 }
@@ -407,7 +407,8 @@ impl Copy<'_> {
         }
         let staged = self.context.builder.store.stage();
         fs::create_dir(&staged.0).map_err(Error::path("make", &staged.0))?;
-        unpack::unpack(source.file(path, &found)?, &staged.0).map_err(|e| self.wrong(format!("{}: {}", path.display(), e.chain())))?;
+        unpack::unpack(source.file(path, &found)?, &staged.0)
+            .map_err(|e| self.wrong(format!("{}: {}", path.display(), gantry_object::chain(&e))))?;
         let unpacked = Merged::open(std::slice::from_ref(&staged.0))?;
         writer.directories(self.image, real, parents)?;
         let top = unpacked.look(Path::new(""))?.ok_or_else(|| self.wrong("the unpacked archive is gone"))?;

@@ -132,7 +132,7 @@ pub(crate) async fn exec(agent: &Agent, request: Request, id: &ContainerId, runs
         return Err((StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr".into()));
     }
     let config = ExecConfig { args: command, env: Vec::new(), tty: wants.tty, stdin: wants.stdin };
-    let failed = |e: gantry_containers::Error| (StatusCode::INTERNAL_SERVER_ERROR, crate::steps::chain(&e));
+    let failed = |e: gantry_containers::Error| (StatusCode::INTERNAL_SERVER_ERROR, gantry_object::chain(&e));
     let switch = accept(request, &EXEC_WEBSOCKET, &EXEC_SPDY)?;
     let session = match runs_command {
         true => agent.shared.runtime.exec(id, &config).await,

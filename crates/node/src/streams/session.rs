@@ -35,7 +35,7 @@ pub(crate) async fn run(
         // Who only listened in is not told how it ended: the pod's status says that.
         Ok(_) if !runs_command => Ended::Exit(0),
         Ok(code) => Ended::Exit(code),
-        Err(error) => Ended::Failed(crate::steps::chain(&error)),
+        Err(error) => Ended::Failed(gantry_object::chain(&error)),
     };
     // A client that has hung up doesn't want to know.
     let _ = says.send(Outgoing::End(ended)).await;
