@@ -11,6 +11,7 @@
 mod behaviour;
 mod bootstrap;
 mod openapi;
+mod ownership;
 mod registry;
 #[cfg(test)]
 mod round_trips;
@@ -23,3 +24,4 @@ mod validate;
 pub use bootstrap::bootstrap_rbac;
 pub use registry::{Column, Kind, Registry, Subresource};
 pub use table::{IncludeObject, partial_metadata};
+pub use validate::field_manager;
