@@ -1,6 +1,7 @@
 //! Decoders fed with what nobody would send. A target takes any bytes and panics when the decoder does, or when what it says of them
 //! contradicts itself. `corpus/TARGET` holds inputs worth keeping: seeds, and whatever once failed.
 
+mod applies;
 mod archives;
 mod bodies;
 mod log;
@@ -18,11 +19,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "json", run: bodies::json },
     Target { name: "yaml", run: bodies::yaml },
     Target { name: "protobuf", run: bodies::protobuf },
     Target { name: "patch", run: patches::patch },
+    Target { name: "apply", run: applies::apply },
     Target { name: "log", run: log::log },
     Target { name: "archive", run: archives::archive },
     Target { name: "spdy", run: spdy::spdy },

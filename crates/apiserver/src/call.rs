@@ -40,6 +40,8 @@ pub(crate) struct Call {
     pub(crate) field_validation: FieldValidation,
     pub(crate) media: Media,
     pub(crate) body: Bytes,
+    /// Who writes when the parameters don't say: the program, as it calls itself.
+    pub(crate) agent: String,
     /// Delete options given in the query instead of the body.
     pub(crate) query_options: Option<DeleteOptions>,
 }
@@ -92,6 +94,11 @@ impl Call {
     /// The store's key of another object of the same kind.
     pub(crate) fn key_of(&self, namespace: &str, name: &str) -> Key {
         Key::new(store_resource(&self.kind), namespace, name)
+    }
+
+    /// The field manager who writes.
+    pub(crate) fn manager(&self) -> &str {
+        if self.params.field_manager.is_empty() { &self.agent } else { &self.params.field_manager }
     }
 
     /// Whether nothing may be changed.

@@ -9,7 +9,7 @@ use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::{ObjectName, Status};
 use gantry_ports::BoxFuture;
 use gantry_transport::{Handler, Peer, Request, Response, streaming};
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use crate::call::{Call, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
-use crate::options::{field_validation, media, params, query_options};
+use crate::options::{field_validation, manager_of, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
@@ -116,7 +116,7 @@ impl Server {
         }
         if matches!(verb, Verb::Patch(_)) && patch.is_none() {
             return Err(Status::unsupported_media_type(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
             ));
         }
         let mut call = Call {
@@ -129,6 +129,7 @@ impl Server {
             field_validation: field_validation(verb, &query)?,
             media: media(verb, &content_type)?,
             body: Bytes::new(),
+            agent: manager_of(header(&request, USER_AGENT)),
             query_options: query_options(&query)?,
         };
         if is_watch && matches!(verb, Verb::Get | Verb::List) {

@@ -40,6 +40,7 @@ impl LocalClient {
             field_validation: FieldValidation::Ignore,
             media: Media::Json,
             body: Bytes::new(),
+            agent: component(&self.user).into(),
             query_options: None,
         })
     }
@@ -93,6 +94,18 @@ impl Api for LocalClient {
             });
             Ok(WatchStream::new(events))
         })
+    }
+}
+
+/// The program that acts as a user, by the name its writes are known under.
+fn component(user: &User) -> &'static str {
+    match user.name.as_str() {
+        "system:kube-scheduler" => "kube-scheduler",
+        "system:apiserver" => "kube-apiserver",
+        "system:kube-controller-manager" => "kube-controller-manager",
+        name if name.starts_with("system:serviceaccount:kube-system:") => "kube-controller-manager",
+        _ if user.node_name().is_some() => "kubelet",
+        _ => "gantry",
     }
 }
 

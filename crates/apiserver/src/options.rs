@@ -1,14 +1,12 @@
 //! The options that requests carry in their query.
 
-use gantry_client::{DeleteOptions, Params, Propagation, Verb};
+use gantry_client::{DeleteOptions, Params, PatchType, Propagation, Verb};
+use gantry_kinds::field_manager;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{GroupVersionKind, Status};
 
 use crate::call::{FieldValidation, Media};
 use crate::path::Query;
-
-/// The longest name of a field manager, in bytes.
-const LONGEST_MANAGER: usize = 128;
 
 /// The refusal of options that a verb doesn't have.
 pub(crate) fn invalid_options(verb: Verb, errors: &ErrorList) -> Status {
@@ -34,12 +32,17 @@ pub(crate) fn params(verb: Verb, query: &Query) -> Result<Params, Status> {
     if given.iter().any(|v| *v != "All") {
         errors.push(Error::not_supported(&Path::new("dryRun"), serde_json::json!(given), &["All"]));
     }
-    if query.get("fieldManager").len() > LONGEST_MANAGER {
-        errors.push(Error::too_long(&Path::new("fieldManager"), LONGEST_MANAGER));
+    let forced = query.all("force").next();
+    match verb {
+        Verb::Patch(PatchType::Apply) if query.get("fieldManager").is_empty() => {
+            errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
+        }
+        Verb::Patch(kind) if kind != PatchType::Apply && forced.is_some() => {
+            errors.push(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        }
+        _ => {}
     }
-    if matches!(verb, Verb::Patch(_)) && !query.get("force").is_empty() {
-        errors.push(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
-    }
+    errors.extend(field_manager::validate(query.get("fieldManager"), &Path::new("fieldManager")));
     if !errors.is_empty() {
         return Err(invalid_options(verb, &errors));
     }
@@ -53,7 +56,20 @@ pub(crate) fn params(verb: Verb, query: &Query) -> Result<Params, Status> {
         resource_version_match: text("resourceVersionMatch"),
         dry_run: text("dryRun"),
         field_manager: text("fieldManager"),
+        force: forced.is_some_and(|f| f != "0" && !f.eq_ignore_ascii_case("false")),
     })
+}
+
+/// The field manager that a `User-Agent` stands for: its first word, as far as it may be a name.
+pub(crate) fn manager_of(agent: &str) -> String {
+    let mut name = String::new();
+    for c in agent.split('/').next().unwrap_or("").chars().filter(|c| field_manager::is_printable(*c)) {
+        if name.len() + c.len_utf8() > field_manager::LONGEST {
+            break;
+        }
+        name.push(c);
+    }
+    name
 }
 
 /// Reads what becomes of unknown fields.

@@ -140,6 +140,8 @@ pub enum PatchType {
     Merge,
     /// Kubernetes' strategic merge.
     Strategic,
+    /// Server-side apply: not a patch but what the manager wants to be there.
+    Apply,
 }
 
 impl PatchType {
@@ -149,12 +151,13 @@ impl PatchType {
             Self::Json => "application/json-patch+json",
             Self::Merge => "application/merge-patch+json",
             Self::Strategic => "application/strategic-merge-patch+json",
+            Self::Apply => "application/apply-patch+yaml",
         }
     }
 
     /// The language of a media type.
     pub fn from_media_type(media_type: &str) -> Option<Self> {
-        [Self::Json, Self::Merge, Self::Strategic].into_iter().find(|p| p.media_type() == media_type)
+        [Self::Json, Self::Merge, Self::Strategic, Self::Apply].into_iter().find(|p| p.media_type() == media_type)
     }
 }
 
@@ -177,6 +180,8 @@ pub struct Params {
     pub dry_run: String,
     /// Who writes.
     pub field_manager: String,
+    /// Apply: takes over what others own.
+    pub force: bool,
 }
 
 /// How a delete goes.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use gantry_object::{Encoded, Reason, Revision, Status, Value};
 use gantry_ports::{BoxFuture, Tasks};
 use gantry_transport::{Body, HttpsClient, full};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 use crate::api::path;
 use crate::{Api, Params, Request, Response, Verb, Watch, WatchEvent, WatchStream};
 
+/// How this client calls itself, which is also the field manager of what it writes.
+const AGENT: &str = concat!("gantry/", env!("CARGO_PKG_VERSION"));
 /// How many events may wait for a slow watcher.
 const BUFFER: usize = 256;
 
@@ -70,6 +72,7 @@ impl HttpsApi {
 
     async fn send(&self, method: http::Method, uri: &str, content_type: &str, body: Bytes) -> Result<http::Response<Incoming>, Status> {
         let mut request = http::Request::builder().method(method).uri(uri).header(ACCEPT, "application/json");
+        request = request.header(USER_AGENT, AGENT);
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, content_type);
         }
@@ -95,6 +98,7 @@ fn escape(text: &str) -> String {
 
 fn query(params: &Params, more: &[(&str, String)]) -> String {
     let limit = if params.limit == 0 { String::new() } else { params.limit.to_string() };
+    let force = if params.force { "true".to_owned() } else { String::new() };
     let given = [
         ("labelSelector", &params.label_selector),
         ("fieldSelector", &params.field_selector),
@@ -104,6 +108,7 @@ fn query(params: &Params, more: &[(&str, String)]) -> String {
         ("resourceVersionMatch", &params.resource_version_match),
         ("dryRun", &params.dry_run),
         ("fieldManager", &params.field_manager),
+        ("force", &force),
     ];
     let pairs = given.into_iter().chain(more.iter().map(|(k, v)| (*k, v))).filter(|(_, v)| !v.is_empty());
     let text = pairs.map(|(k, v)| format!("{k}={}", escape(v))).collect::<Vec<_>>().join("&");

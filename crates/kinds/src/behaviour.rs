@@ -231,12 +231,15 @@ fn carry_over_metadata(new: &mut Value, old: &Value) {
     }
 }
 
-/// Takes the metadata from the old object, but for the version that was named.
+/// Takes the metadata from the old object, but for the version that was named and who owns what.
 fn keep_metadata(new: &mut Value, old: &Value) {
-    let version = new["metadata"].get("resourceVersion").cloned();
+    let own = ["resourceVersion", "managedFields"].map(|member| (member, new["metadata"].get(member).cloned()));
     tree::copy_member(new, old, "metadata");
-    if let Some(version) = version {
-        meta::metadata_mut(new).insert("resourceVersion".into(), version);
+    for (member, value) in own {
+        match value {
+            Some(value) => drop(meta::metadata_mut(new).insert(member.into(), value)),
+            None => drop(meta::metadata_mut(new).remove(member)),
+        }
     }
 }
 

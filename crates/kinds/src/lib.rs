@@ -12,6 +12,7 @@ mod behaviour;
 mod bootstrap;
 mod custom;
 mod openapi;
+mod ownership;
 mod registry;
 #[cfg(test)]
 mod round_trips;
@@ -29,3 +30,4 @@ pub use rules::definition::{
     APPROVED as APPROVED_ANNOTATION, CLEANUP as CLEANUP_FINALIZER, approval, is_established, is_protected, set_condition,
 };
 pub use table::{IncludeObject, partial_metadata};
+pub use validate::field_manager;

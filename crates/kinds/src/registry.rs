@@ -145,7 +145,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub struct Registry {
     kinds: Vec<Kind>,
-    schema: Arc<Schema>,
+    pub(crate) schema: Arc<Schema>,
 }
 
 impl Registry {

@@ -13,6 +13,16 @@ use crate::model::{Node, Schema, Short, Struct, TypeId};
 #[error("{0}")]
 pub struct DecodeError(pub String);
 
+/// An object with an empty list of managed fields asks that ownership be forgotten. Normalization would lose that, but not the other way to ask the
+/// same: a list of one empty entry.
+fn keep_reset(object: &mut Value) {
+    if let Some(managed) = object.pointer_mut("/metadata/managedFields")
+        && managed.as_array().is_some_and(Vec::is_empty)
+    {
+        *managed = serde_json::json!([{}]);
+    }
+}
+
 /// How many unknown fields are reported at most.
 const MOST_UNKNOWN: usize = 100;
 
@@ -39,6 +49,7 @@ impl Schema {
         }
         walk.fit(ty, &mut value)?;
         let unknown = walk.unknown;
+        keep_reset(&mut value);
         self.normalize(ty, &mut value);
         Ok(Decoded { value, unknown, duplicates: Vec::new() })
     }

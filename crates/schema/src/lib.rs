@@ -12,6 +12,7 @@ mod go;
 mod model;
 mod normalize;
 pub mod openapi;
+pub mod ownership;
 mod parse;
 mod patch;
 mod protobuf;
@@ -21,7 +22,7 @@ mod validate;
 mod yaml;
 
 pub use conform::DecodeError;
-pub use decode::Decoded;
+pub use decode::{Decoded, parse_document};
 pub use envelope::{Envelope, PROTOBUF_MAGIC};
 pub use model::{Field, ListKind, Node, Schema, Short, Struct, TypeId};
 pub use parse::TableError;

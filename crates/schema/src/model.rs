@@ -90,6 +90,8 @@ pub struct Struct {
     pub openapi: String,
     /// When it is a kind: which.
     pub gvk: Option<GroupVersionKind>,
+    /// Apply replaces it as a whole wherever it stands.
+    pub atomic: bool,
     /// Its JSON members, inlined structs' members in place.
     pub fields: Vec<Field>,
     /// Indexes into `fields`, by name.

@@ -78,6 +78,9 @@ impl Walk<'_> {
         if !required.is_empty() {
             definition.insert("required".into(), json!(required));
         }
+        if s.atomic {
+            definition.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
         let gvks = self.gvks.get(&ty).cloned().unwrap_or_else(|| s.gvk.iter().cloned().collect());
         if !gvks.is_empty() {
             let gvks: Vec<Value> = gvks.iter().map(gvk_value).collect();

@@ -179,12 +179,13 @@ impl<'a> Parser<'a> {
                     self.add_own(name, node);
                 }
                 "struct" => {
-                    let flag = words.next();
-                    let gvk = (flag == Some("kind")).then(|| GroupVersionKind::new(&version.group, &version.version, name));
+                    let flags: Vec<&str> = words.collect();
+                    let gvk = flags.contains(&"kind").then(|| GroupVersionKind::new(&version.group, &version.version, name));
+                    let atomic = flags.contains(&"atomic");
                     let go = format!("{}.{name}", version.version);
                     let openapi = format!("{package}.{name}");
-                    let node =
-                        Node::Struct(Struct { go, openapi, gvk: gvk.clone(), fields: Vec::new(), by_name: Vec::new(), wire: Vec::new() });
+                    let (fields, by_name, wire) = (Vec::new(), Vec::new(), Vec::new());
+                    let node = Node::Struct(Struct { go, openapi, gvk: gvk.clone(), atomic, fields, by_name, wire });
                     let ty = self.add_own(name, node);
                     if let Some(gvk) = gvk {
                         self.schema.kinds.insert(gvk, ty);
@@ -210,7 +211,7 @@ impl<'a> Parser<'a> {
                 let name = words.next().unwrap_or_default();
                 let ty = self.own[name];
                 let mut members = Vec::new();
-                if words.next().is_some() {
+                if words.any(|flag| flag == "kind") {
                     let string = self.schema.names["string"];
                     members = ["kind", "apiVersion"].map(|n| Member::Field(Field { omit_empty: true, ..plain(n, 0, string) })).into();
                 }

@@ -267,6 +267,7 @@ fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
         field_validation: FieldValidation::Ignore,
         media: Media::Json,
         body: bytes::Bytes::new(),
+        agent: String::new(),
         query_options: None,
     }
 }

@@ -1,10 +1,11 @@
 //! Update and patch: a new version of an object in place of the one that is there.
 
-use gantry_client::Verb;
+use gantry_client::{PatchType, Verb};
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Encoded, Reason, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 
+use super::ownership::{Tracking, settle_times};
 use super::tree;
 use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call};
@@ -39,6 +40,9 @@ pub(crate) fn commit_failed(error: &CommitError) -> Status {
 
 impl Server {
     pub(crate) async fn write(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
+        if call.verb == Verb::Patch(PatchType::Apply) {
+            return self.apply(call, warnings).await;
+        }
         let updated = match call.verb {
             Verb::Update => Some(self.decode(call, warnings)?),
             _ => None,
@@ -51,9 +55,9 @@ impl Server {
             self.authorize_call(call, "create")?;
             let mut object = object.clone();
             meta::metadata_mut(&mut object).remove("resourceVersion");
-            return self.create_object(call, object).await;
+            return self.create_object(call, object, Tracking::Due).await;
         }
-        self.change(call, |old| {
+        self.change(call, Tracking::Due, |old| {
             let new = match &updated {
                 Some(object) => object.clone(),
                 None => self.patched(call, old, warnings)?,
@@ -65,15 +69,45 @@ impl Server {
         .await
     }
 
+    /// Applies a configuration: changes the object, or creates it.
+    async fn apply(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
+        let config = self.configuration(call)?;
+        if call.subresource.is_empty() && self.store().staged(&call.key()).is_none() {
+            let object = self.applied(call, &config, None, warnings)?;
+            let name = &call.object.name;
+            if meta::name(&object).is_empty() {
+                let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+                return Err(Status::bad_request(why));
+            }
+            if !config.uid().is_empty() {
+                let uid = config.uid();
+                let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(Status::conflict(&call.resource(), name, &why));
+            }
+            self.authorize_call(call, "create")?;
+            match self.create_object(call, object, Tracking::Done).await {
+                // Somebody else was faster: then it is a change.
+                Err(status) if status.is_already_exists() && !call.is_dry_run() => {}
+                answer => return answer,
+            }
+        }
+        self.change(call, Tracking::Done, |old| self.applied(call, &config, Some(old), warnings)).await
+    }
+
     /// Replaces an object by what `make` makes of it, again if somebody else was faster and the caller named no version.
-    pub(crate) async fn change(&self, call: &Call, mut make: impl FnMut(&Value) -> Result<Value, Status>) -> Result<Answer, Status> {
+    pub(crate) async fn change(
+        &self,
+        call: &Call,
+        tracking: Tracking,
+        mut make: impl FnMut(&Value) -> Result<Value, Status>,
+    ) -> Result<Answer, Status> {
         let key = call.key();
         for _ in 0..ATTEMPTS {
             let current = self.store().staged(&key).ok_or_else(|| call.not_found())?;
             let old = self.tree(call, &current);
             let mut new = make(&old)?;
             let names_version = self.check_identity(call, &old, &mut new)?;
-            if let Some(answer) = self.replace(call, &current, &old, new).await? {
+            if let Some(answer) = self.replace(call, tracking, &current, &old, new).await? {
                 return Ok(answer);
             }
             if names_version {
@@ -113,7 +147,6 @@ impl Server {
         if !matches!(version.as_str(), "" | "0") && version != old_version {
             return Err(Status::stale(&call.resource(), &call.object.name));
         }
-        metadata.remove("managedFields");
         metadata.remove("selfLink");
         metadata.insert("resourceVersion".into(), old_version.into());
         if call.kind.namespaced {
@@ -123,13 +156,24 @@ impl Server {
     }
 
     /// Commits a new version. `None`: somebody else was faster.
-    async fn replace(&self, call: &Call, current: &Encoded, old: &Value, mut new: Value) -> Result<Option<Answer>, Status> {
+    async fn replace(
+        &self,
+        call: &Call,
+        tracking: Tracking,
+        current: &Encoded,
+        old: &Value,
+        mut new: Value,
+    ) -> Result<Option<Answer>, Status> {
         let subresource = Some(call.subresource.as_str()).filter(|s| !s.is_empty());
         let review = Review { server: self, call, operation: Operation::Update, old };
         call.kind.apply_defaults(&mut new);
+        if tracking == Tracking::Due {
+            self.track_changed(call, old, &mut new);
+        }
         admission::mutate(&review, &mut new)?;
         call.kind.prepare_update(&mut new, old, subresource);
         call.kind.stamp(&mut new, old, self.clock().now());
+        settle_times(&mut new, old);
         let _claim = self.services().claim(self, call, &mut new, old)?;
         let errors = call.kind.validate_update(&new, old, subresource);
         if !errors.is_empty() {

@@ -5,6 +5,7 @@ use gantry_store::{CommitError, Txn};
 use serde_json::json;
 
 use super::change::{commit_failed, invalid};
+use super::ownership::Tracking;
 use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call};
 use crate::server::Server;
@@ -18,17 +19,20 @@ impl Server {
     pub(super) async fn create(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
         let object = self.decode(call, warnings)?;
         warnings.extend(call.kind.warnings(&object, &Value::Null));
-        self.create_object(call, object).await
+        self.create_object(call, object, Tracking::Due).await
     }
 
     /// Creates a decoded object: everything from defaulting on.
-    pub(crate) async fn create_object(&self, call: &Call, mut object: Value) -> Result<Answer, Status> {
+    pub(crate) async fn create_object(&self, call: &Call, mut object: Value, tracking: Tracking) -> Result<Answer, Status> {
         place(call, &mut object)?;
         if !matches!(meta::text(&object, "resourceVersion"), "" | "0") {
             let message = "resourceVersion should not be set on objects to be created";
             return Err(Status::failure(500, gantry_object::Reason::Unknown, message));
         }
         call.kind.apply_defaults(&mut object);
+        if tracking == Tracking::Due {
+            self.track_created(call, &mut object);
+        }
         let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null };
         admission::mutate(&review, &mut object)?;
         self.reset_metadata(&mut object);
@@ -92,7 +96,7 @@ impl Server {
     /// What only the server says about a new object.
     fn reset_metadata(&self, object: &mut Value) {
         let metadata = meta::metadata_mut(object);
-        for member in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"] {
+        for member in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             metadata.remove(member);
         }
         metadata.insert("uid".into(), json!(self.random().uuid()));

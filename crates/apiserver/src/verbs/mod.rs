@@ -3,6 +3,7 @@
 pub(crate) mod change;
 mod create;
 mod delete;
+pub(crate) mod ownership;
 mod patch;
 mod read;
 pub(crate) mod watch;

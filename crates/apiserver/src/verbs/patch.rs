@@ -35,6 +35,7 @@ impl Server {
         let patched = match kind {
             PatchType::Json => json_patch(old.clone(), &call.body).map_err(failed)?,
             PatchType::Merge => merge_patch(old.clone(), &body(call)?),
+            PatchType::Apply => return Err(Status::internal("an apply is not a patch")),
             PatchType::Strategic => schema.strategic_merge(ty, old.clone(), &body(call)?).map_err(failed)?,
         };
         if !patched.is_object() {

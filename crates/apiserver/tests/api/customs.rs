@@ -428,3 +428,32 @@ async fn a_restart_goes_on_where_it_was() {
     world.settle().await;
     admin.get(&path).await.refused(404, "NotFound", "");
 }
+
+#[tokio::test]
+async fn custom_resources_are_applied_and_owned() {
+    let (_world, mut admin) = with_crontabs(json!([version("v1", true)])).await;
+    let path = format!("{CRONTABS}/a");
+    let yaml = [("content-type", "application/apply-patch+yaml")];
+    let config = |spec: Value| crontab("a", spec).to_string();
+    let mine = format!("{path}?fieldManager=me");
+    let made = admin.send("PATCH", &mine, &yaml, config(json!({"cron": "x", "ports": [{"port": 1}]}))).await.expect(201);
+    assert_eq!((&made["spec"]["replicas"], &made["metadata"]["generation"]), (&json!(1), &json!(1)));
+    let owned = &made["metadata"]["managedFields"][0];
+    assert_eq!(
+        (&owned["manager"], &owned["operation"], &owned["apiVersion"]),
+        (&json!("me"), &json!("Apply"), &json!("stable.example.com/v1"))
+    );
+    assert!(owned["fieldsV1"]["f:spec"]["f:ports"].get("k:{\"port\":1}").is_some(), "{owned}");
+    let yours = format!("{path}?fieldManager=you");
+    let conflict = admin.send("PATCH", &yours, &yaml, config(json!({"cron": "y"}))).await;
+    conflict.refused(409, "Conflict", "conflict with \"me\": .spec.cron");
+    let both = admin.send("PATCH", &yours, &yaml, config(json!({"ports": [{"port": 2}]}))).await.expect(200);
+    assert_eq!(both["spec"]["ports"].as_array().unwrap().len(), 2);
+    admin.send("PATCH", &mine, &yaml, config(json!({"cron": 1}))).await.expect(422);
+    let status = json!({"status": {"phase": "good"}});
+    let status = admin.patch(&format!("{path}/status?fieldManager=it"), "merge", &status).await.expect(200);
+    let managers: Vec<&Value> = status["metadata"]["managedFields"].as_array().unwrap().iter().map(|e| &e["manager"]).collect();
+    assert!(managers.contains(&&json!("it")), "{managers:?}");
+    let same = admin.send("PATCH", &mine, &yaml, config(json!({"cron": "x", "ports": [{"port": 1}]}))).await.expect(200);
+    assert_eq!(same["metadata"]["resourceVersion"], status["metadata"]["resourceVersion"], "an apply that changes nothing writes nothing");
+}

@@ -3,6 +3,7 @@
 
 mod world;
 
+mod apply;
 mod components;
 mod customs;
 mod deletes;

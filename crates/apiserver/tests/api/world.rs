@@ -234,6 +234,12 @@ impl Http {
         self.send("PATCH", path, &[("content-type", &format!("application/{kind}-patch+json"))], body.to_string()).await
     }
 
+    /// Applies a configuration in YAML or JSON as a manager, with more of a query behind it.
+    pub(crate) async fn apply(&mut self, path: &str, query: &str, config: &(impl std::fmt::Display + ?Sized)) -> Reply {
+        let path = format!("{path}?fieldManager={query}");
+        self.send("PATCH", &path, &[("content-type", "application/apply-patch+yaml")], config.to_string()).await
+    }
+
     pub(crate) async fn delete(&mut self, path: &str, body: &Value) -> Reply {
         let text = if body.is_null() { String::new() } else { body.to_string() };
         self.send("DELETE", path, &[("content-type", "application/json")], text).await

@@ -93,8 +93,8 @@ async fn patches_do_what_their_language_says() {
     );
     admin.patch(&path, "merge", &json!({"metadata": {"name": "e"}})).await.refused(400, "BadRequest", "does not match the name on the URL");
     admin.patch(&format!("{DEPLOYMENTS}/none"), "merge", &json!({})).await.refused(404, "NotFound", "deployments.apps \"none\" not found");
-    let apply = [("content-type", "application/apply-patch+yaml")];
-    admin.send("PATCH", &path, &apply, "{}").await.refused(415, "UnsupportedMediaType", "application/merge-patch+json");
+    let unknown = [("content-type", "application/apply-patch+cbor")];
+    admin.send("PATCH", &path, &unknown, "{}").await.refused(415, "UnsupportedMediaType", "application/apply-patch+yaml");
 }
 
 #[tokio::test]

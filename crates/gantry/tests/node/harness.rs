@@ -1,15 +1,16 @@
 //! A cluster of the test's own: its own directory, port, and ranges of addresses, gone with the test.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use gantry_ports::{Clock, RealClock};
 use serde_json::Value;
+
+use crate::programs::{Output, run};
 
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,18 +36,6 @@ pub(crate) struct Cluster {
     slot: Slot,
     more: &'static [&'static str],
     down: bool,
-}
-
-/// Runs a program to its end.
-fn run(command: &mut Command, input: &str) -> Output {
-    let line = format!("{command:?}");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("{line} is needed by the tests (scripts/test installs it): {e}"));
-    // A program that fails at once may not read its input.
-    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
-    let output = child.wait_with_output().expect("it ends");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Output { line, ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 /// Runs a program that must succeed; its standard output.
@@ -201,34 +190,5 @@ impl Drop for Cluster {
         if !std::thread::panicking() {
             down.says("is down");
         }
-    }
-}
-
-/// What a program said.
-pub(crate) struct Output {
-    line: String,
-    pub(crate) ok: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Output {
-    /// It succeeded and said this among other things.
-    #[track_caller]
-    pub(crate) fn says(&self, text: &str) {
-        let said = format!("{}{}", self.stdout, self.stderr);
-        assert!(self.ok && said.contains(text), "{} should succeed and say {text:?}, said:\n{said}", self.line);
-    }
-
-    /// It failed and said this among other things.
-    #[track_caller]
-    pub(crate) fn fails(&self, text: &str) {
-        assert!(
-            !self.ok && self.stderr.contains(text),
-            "{} should fail and say {text:?}, said:\n{}{}",
-            self.line,
-            self.stdout,
-            self.stderr
-        );
     }
 }

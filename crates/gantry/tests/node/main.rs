@@ -8,6 +8,8 @@ mod inventory;
 mod life;
 mod nginx;
 mod nodes;
+#[path = "../programs/mod.rs"]
+mod programs;
 mod services;
 mod survival;
 mod typed;

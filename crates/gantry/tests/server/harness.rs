@@ -1,10 +1,12 @@
 //! A control plane of the test's own: its own directory, its own port, gone with the test.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::programs::{Output, run};
 
 /// How long anything may take before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -103,12 +105,7 @@ impl Server {
     pub(crate) fn run_kubectl(&self, program: &str, args: &[&str], input: &str) -> Output {
         let mut command = Command::new(program);
         command.args(args).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.dir.path());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{program} is needed by the tests (scripts/test installs it): {e}"));
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("kubectl reads");
-        let output = child.wait_with_output().expect("kubectl ends");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Output { line: args.join(" "), ok: output.status.success(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+        run(&mut command, input)
     }
 
     /// Asks again and again until the answer satisfies.
@@ -127,29 +124,5 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// What kubectl said.
-pub(crate) struct Output {
-    line: String,
-    pub(crate) ok: bool,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Output {
-    /// It succeeded and said this among other things.
-    #[track_caller]
-    pub(crate) fn says(&self, text: &str) {
-        let said = format!("{}{}", self.stdout, self.stderr);
-        assert!(self.ok && said.contains(text), "`kubectl {}` should say {text:?}, said:\n{said}", self.line);
-    }
-
-    /// It failed and said this among other things.
-    #[track_caller]
-    pub(crate) fn fails(&self, text: &str) {
-        let said = format!("{}{}", self.stdout, self.stderr);
-        assert!(!self.ok && said.contains(text), "`kubectl {}` should fail with {text:?}, said:\n{said}", self.line);
     }
 }

@@ -169,3 +169,49 @@ fn every_kubectl_on_the_machine_reads_and_writes() {
         run(&format!("delete deployment {name}")).says("deleted");
     }
 }
+
+#[test]
+fn server_side_apply_shares_objects_between_managers() {
+    let server = Server::start();
+    let with = |args: &[&str], text: &str| server.kubectl_with(args, text);
+    let apply = ["apply", "--server-side", "-f", "-"];
+    with(&apply, APP).says("deployment.apps/app serverside-applied");
+    with(&apply, APP).says("configmap/settings serverside-applied");
+    let managers = "-o jsonpath={.metadata.managedFields[*].manager} --show-managed-fields";
+    server.kubectl(&format!("get cm settings {managers}")).says("kubectl");
+    assert!(!server.kubectl("get cm settings -o yaml").stdout.contains("managedFields"));
+    let version = || server.kubectl("get cm settings -o jsonpath={.metadata.resourceVersion}").stdout;
+    let before = version();
+    with(&apply, APP).says("serverside-applied");
+    assert_eq!(version(), before, "an apply that changes nothing makes no new version");
+    server.kubectl("scale deployment app --replicas=5").says("scaled");
+    with(&apply, APP).fails("conflict with \"kubectl\" with subresource \"scale\" using apps/v1: .spec.replicas");
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: other, more: x}\n";
+    let as_other = ["apply", "--server-side", "--field-manager=other", "-f", "-"];
+    with(&as_other, other).fails("conflict with \"kubectl\": .data.a");
+    let diff = with(&["diff", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-"], other);
+    assert!(diff.stdout.contains("-  a: b") && diff.stdout.contains("+  more: x"), "{}", diff.stdout);
+    with(&["apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", "-"], other).says("serverside-applied");
+    server.kubectl("get cm settings -o jsonpath={.data}").says(r#"{"a":"other","more":"x"}"#);
+    with(&["apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-"], APP).says("serverside-applied (server dry run)");
+    server.kubectl("get deploy app -o jsonpath={.spec.replicas}").says("5");
+}
+
+#[test]
+fn client_side_apply_turns_into_server_side_apply() {
+    let server = Server::start();
+    let with = |args: &[&str], text: &str| server.kubectl_with(args, text);
+    with(&["apply", "-f", "-"], APP).says("created");
+    let changed = APP.replace("app:1", "app:2").replace("{a: b}", "{c: d}");
+    with(&["apply", "--server-side", "-f", "-"], &changed).says("serverside-applied");
+    server.kubectl("get cm settings -o jsonpath={.data}").says(r#"{"c":"d"}"#);
+    let managers = server.kubectl("get deploy app -o jsonpath={.metadata.managedFields[*].manager} --show-managed-fields").stdout;
+    assert!(managers.contains("kubectl") && !managers.contains("kubectl-client-side-apply"), "{managers}");
+    // And back.
+    with(&["apply", "-f", "-"], APP).says("configured");
+    server.kubectl("get deploy app -o jsonpath={.spec.template.spec.containers[0].image}").says("app:1");
+    with(&["create", "--save-config", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {x: w}\n")
+        .says("created");
+    with(&["apply", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: saved}\ndata: {z: w}\n").says("configured");
+    server.kubectl("get cm saved -o jsonpath={.data}").says(r#"{"z":"w"}"#);
+}

@@ -8,3 +8,5 @@ mod customs;
 mod disk;
 mod harness;
 mod kubectl;
+#[path = "../programs/mod.rs"]
+mod programs;

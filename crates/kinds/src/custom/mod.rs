@@ -11,6 +11,7 @@ use bytes::Bytes;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{GroupVersionKind, Timestamp, Value, meta};
 use gantry_schema::openapi::Version;
+use gantry_schema::ownership::Open;
 use gantry_schema::structural::{Structural, document};
 
 pub use json_path::JsonPath;
@@ -32,6 +33,7 @@ pub(crate) struct Custom {
     deprecation: Option<String>,
     converts_by_webhook: bool,
     structural: OnceLock<Structural>,
+    open: OnceLock<Arc<Open>>,
     columns: OnceLock<Vec<(String, Option<JsonPath>)>>,
 }
 
@@ -119,6 +121,7 @@ fn kind(registry: &Registry, crd: &Value, definition: &Bytes, (place, version): 
             deprecation: deprecation(version, &gvk),
             converts_by_webhook: text(crd, "/spec/conversion/strategy") == "Webhook",
             structural: OnceLock::new(),
+            open: OnceLock::new(),
             columns: OnceLock::new(),
         })),
     }
@@ -179,6 +182,11 @@ impl Custom {
 
     pub(crate) fn structural(&self) -> &Structural {
         self.structural.get_or_init(|| Structural::read(at(&self.said(), "/schema/openAPIV3Schema")))
+    }
+
+    /// Its schema as apply sees it.
+    pub(crate) fn open(&self) -> Arc<Open> {
+        self.open.get_or_init(|| Arc::new(Open::read(at(&self.said(), "/schema/openAPIV3Schema")))).clone()
     }
 
     /// What is shown of a stored object: in the kind's own version, pruned and completed as the schema is now.

@@ -73,6 +73,7 @@ fn metadata(kind: &Kind, object: &Value, errors: &mut ErrorList) {
     labels(tree::at(object, "/metadata/labels"), &path.child("labels"), errors);
     annotations(tree::at(object, "/metadata/annotations"), &path.child("annotations"), errors);
     owners(meta::owner_references(object), &path.child("ownerReferences"), errors);
+    super::field_manager::entries(tree::at(object, "/metadata/managedFields"), &path.child("managedFields"), errors);
     for (i, finalizer) in meta::finalizers(object).iter().enumerate() {
         let path = path.child("finalizers").index(i);
         errors.extend(names::qualified_name(finalizer).iter().map(|m| Error::invalid(&path, *finalizer, m)));

@@ -1,5 +1,6 @@
 //! Hand-written validation, and what several kinds' validation shares.
 
+pub mod field_manager;
 pub(crate) mod metadata;
 pub(crate) mod pod;
 pub(crate) mod pod_update;
