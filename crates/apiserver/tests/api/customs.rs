@@ -449,7 +449,8 @@ async fn custom_resources_are_applied_and_owned() {
     conflict.refused(409, "Conflict", "conflict with \"me\": .spec.cron");
     let both = admin.send("PATCH", &yours, &yaml, config(json!({"ports": [{"port": 2}]}))).await.expect(200);
     assert_eq!(both["spec"]["ports"].as_array().unwrap().len(), 2);
-    admin.send("PATCH", &mine, &yaml, config(json!({"cron": 1}))).await.expect(422);
+    let odd = config(json!({"cron": "x", "ports": [{"port": 1}], "replicas": 0}));
+    admin.send("PATCH", &mine, &yaml, odd).await.refused(422, "Invalid", "should be greater than or equal to 1");
     let status = json!({"status": {"phase": "good"}});
     let status = admin.patch(&format!("{path}/status?fieldManager=it"), "merge", &status).await.expect(200);
     let managers: Vec<&Value> = status["metadata"]["managedFields"].as_array().unwrap().iter().map(|e| &e["manager"]).collect();
