@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gantry_containers::{LocalConfig, LocalRuntime};
 use gantry_images::{BuildOptions, Builder, Digest, Error, Image, Reference, Runner, Store};
 use gantry_ports::RealClock;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 struct World {
     directory: tempfile::TempDir,
@@ -22,7 +25,8 @@ struct World {
 impl World {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let cgroup = format!("/gantry-build-test-{}", std::process::id());
+        // Tests may share a process.
+        let cgroup = format!("/gantry-build-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let config = LocalConfig {
             state_dir: directory.path().join("state"),
             cgroup_parent: cgroup.clone(),
