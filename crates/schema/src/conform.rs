@@ -108,7 +108,7 @@ impl<'s> Walk<'s> {
     fn fit(&mut self, ty: TypeId, value: &mut Value) -> Result<(), DecodeError> {
         match (self.schema.node(ty), &mut *value) {
             (Node::Struct(s), Value::Object(_)) => self.fit_struct(s, value),
-            (Node::List(item) | Node::Wrapped(item), Value::Array(items)) => {
+            (Node::List(item) | Node::Wrapped(item) | Node::Either(Short::Array, item), Value::Array(items)) => {
                 let here = self.path.len();
                 for (i, v) in items.iter_mut().enumerate() {
                     self.path.push_str(&format!("[{i}]"));
@@ -127,15 +127,6 @@ impl<'s> Walk<'s> {
                 Ok(())
             }
             (Node::Either(_, item), Value::Object(_)) => self.fit(*item, value),
-            (Node::Either(Short::Array, item), Value::Array(items)) => {
-                let here = self.path.len();
-                for (i, v) in items.iter_mut().enumerate() {
-                    self.path.push_str(&format!("[{i}]"));
-                    self.fit_item(*item, v)?;
-                    self.path.truncate(here);
-                }
-                Ok(())
-            }
             (Node::Either(Short::Bool, _), Value::Bool(_)) => Ok(()),
             (Node::Either(Short::Strings, _), Value::Array(items)) if items.iter().all(Value::is_string) => Ok(()),
             _ => self.fit_scalar(ty, value),

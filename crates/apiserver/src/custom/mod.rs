@@ -43,7 +43,7 @@ struct Definition {
 impl Definition {
     fn kinds(&self, registry: &Registry) -> &[Arc<Kind>] {
         self.kinds.get_or_init(|| {
-            let crd: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+            let crd: Value = serde_json::from_slice(&self.body).expect("what is stored was encoded by this server");
             let mut kinds = if self.established { custom_kinds(registry, &crd, &self.body) } else { Vec::new() };
             // Objects of built-in kinds are not a definition's to show, nor to delete.
             kinds.retain(|k| !registry.kinds().iter().any(|b| b.group == k.group && b.plural == k.plural));
@@ -76,12 +76,12 @@ impl Follow for Customs {
             }
             return;
         };
-        let Ok(crd) = serde_json::from_slice::<Value>(&object.body) else { return };
+        let crd: Value = serde_json::from_slice(&object.body).expect("what is stored was encoded by this server");
         let (established, names) = (is_established(&crd), Names::accepted(&crd));
         let accepted = names::are_accepted(&crd);
         let terminating = meta::is_deleting(&crd);
         if let Some(known) = self.definitions.get_mut(path) {
-            let before: Value = serde_json::from_slice(&known.body).unwrap_or_default();
+            let before: Value = serde_json::from_slice(&known.body).expect("what is stored was encoded by this server");
             if before["spec"] == crd["spec"] && known.names == names && known.established == established {
                 (known.accepted, known.terminating) = (accepted, terminating);
                 return;
