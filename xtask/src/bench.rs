@@ -8,7 +8,7 @@ pub(crate) fn bench(args: &[&str]) -> Outcome {
     let at = args.iter().position(|a| *a == "--profile");
     let profile = at.and_then(|at| args.get(at + 1)).copied().unwrap_or("release");
     let rest = args.iter().enumerate().filter(|(i, _)| at.is_none_or(|at| *i != at && *i != at + 1)).map(|(_, a)| *a);
-    let build = ["build", "--profile", profile, "--package", "gantry", "--bin", "gantry", "--package", "gantry-bench", "--target", TARGET];
+    let build = ["build", "--profile", profile, "--package", "gantry", "--package", "gantry-bench", "--bins", "--target", TARGET];
     run_with("cargo", &build, &[("RUSTFLAGS", STATIC_FLAGS)])?;
     let directory = format!("target/{TARGET}/{profile}");
     let gantry = format!("{directory}/gantry");

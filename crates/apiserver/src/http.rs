@@ -8,10 +8,9 @@ use gantry_client::{PatchType, Verb};
 use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::{ObjectName, Status};
 use gantry_ports::BoxFuture;
-use gantry_transport::{Handler, Peer, Request, Response, streaming};
+use gantry_transport::{Handler, Peer, Pieces, Request, Response, streaming};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
 use crate::call::{Call, verb_name};
@@ -23,12 +22,12 @@ use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
 use crate::user::User;
-use crate::verbs::watch::WatchOptions;
+use crate::verbs::watch::{Feed, WatchOptions};
 
 /// The largest body taken, in bytes.
 const LARGEST_BODY: usize = 3 << 20;
-/// How many pieces may wait for a slow watcher before it falls behind the ring.
-const BUFFER: usize = 64;
+/// About how many bytes of a watch go in one piece, when so many events are there already.
+const PIECE: usize = 32 << 10;
 /// How long a watch lasts when the client names no time: up to twice this.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
 
@@ -163,7 +162,7 @@ impl Server {
             Ok(seconds) if seconds > 0 => Duration::from_secs(seconds),
             _ => SHORTEST_WATCH + Duration::from_secs(self.random().below(SHORTEST_WATCH.as_secs())),
         };
-        let mut feed = match self.start_watch(call.clone(), options).await {
+        let feed = match self.start_watch(call.clone(), options).await {
             Ok(feed) => feed,
             // A watch from a point that is gone has begun all the same, and ends with this event.
             Err(status) if status.is_expired() => {
@@ -172,32 +171,35 @@ impl Server {
             }
             Err(status) => return Err(status),
         };
-        let mut encoder = WatchEncoder::new(self.clone(), feed.call().clone(), accept);
-        let media_type = encoder.media_type();
-        let (send, pieces) = mpsc::channel(BUFFER);
-        let end = self.clock().sleep(lasts);
-        self.tasks().spawn(async move {
-            let mut end = end;
-            loop {
-                let told = gantry_ports::select! {
-                    told = feed.next() => told,
-                    () = &mut end => None,
-                    () = send.closed() => None,
-                };
-                let Some(told) = told else { break };
-                let piece = encoder.encode(told);
-                let sent = gantry_ports::select! {
-                    sent = send.send(piece) => sent.is_ok(),
-                    () = &mut end => false,
-                };
-                if !sent {
-                    break;
-                }
-            }
-        });
-        let mut response = response(200, media_type, Bytes::new());
-        *response.body_mut() = streaming(pieces);
+        let encoder = WatchEncoder::new(self.clone(), feed.call().clone(), accept);
+        let mut response = response(200, encoder.media_type(), Bytes::new());
+        *response.body_mut() = streaming(Watching { feed, encoder, end: self.clock().sleep(lasts) });
         Ok(response)
+    }
+}
+
+/// A watch on its way to a client. A client that does not read holds nothing up: its events stay in the store's ring until that turns.
+struct Watching {
+    feed: Feed,
+    encoder: WatchEncoder,
+    end: BoxFuture<'static, ()>,
+}
+
+impl Pieces for Watching {
+    async fn next(&mut self) -> Option<Bytes> {
+        let told = gantry_ports::select! {
+            told = self.feed.next() => told?,
+            () = &mut self.end => return None,
+        };
+        let first = self.encoder.encode(told);
+        let Some(told) = self.feed.next_ready() else { return Some(first) };
+        let mut piece = [first, self.encoder.encode(told)].concat();
+        while piece.len() < PIECE
+            && let Some(told) = self.feed.next_ready()
+        {
+            piece.extend_from_slice(&self.encoder.encode(told));
+        }
+        Some(piece.into())
     }
 }
 

@@ -189,17 +189,12 @@ impl<P> Informer<P> {
 /// Reads no more of an object than its name.
 fn name_of(object: &Encoded) -> Result<ObjectName, serde_json::Error> {
     #[derive(serde::Deserialize)]
-    struct Named {
-        metadata: ObjectMeta,
-    }
-    #[derive(serde::Deserialize)]
     struct ObjectMeta {
         name: String,
         #[serde(default)]
         namespace: String,
     }
-    // The canonical bytes are JSON also without the resourceVersion.
-    let Named { metadata } = serde_json::from_slice(&object.body)?;
+    let metadata: ObjectMeta = object.decode_metadata()?;
     Ok(ObjectName { namespace: metadata.namespace, name: metadata.name })
 }
 

@@ -1,6 +1,6 @@
 //! What a kind does to objects on their way in, and what selectors see of them.
 
-use gantry_object::{GroupVersionKind, Timestamp, Value, meta};
+use gantry_object::{Timestamp, Value, meta};
 
 use crate::registry::Kind;
 use crate::rules::{self, Generation};
@@ -210,8 +210,12 @@ impl Kind {
         if self.custom.is_some() {
             return true;
         }
-        let own = GroupVersionKind::new(&self.group, &self.version, &self.kind);
-        self.storage.as_ref().is_some_and(|storage| *storage != own)
+        self.stored() && !self.shows_stored_form()
+    }
+
+    /// Whether its objects are stored under this very group, version and kind.
+    pub fn shows_stored_form(&self) -> bool {
+        self.storage.as_ref().is_some_and(|s| s.version == self.version && s.group == self.group && s.kind == self.kind)
     }
 }
 

@@ -69,6 +69,15 @@ impl Encoded {
         serde_json::from_slice(&self.to_json())
     }
 
+    /// Decodes the metadata alone, without its resourceVersion; nothing behind it is read.
+    ///
+    /// # Errors
+    /// When the metadata does not have the shape of `T`.
+    pub fn decode_metadata<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        let from = (self.splice as usize).saturating_sub(1).min(self.body.len());
+        T::deserialize(&mut serde_json::Deserializer::from_slice(&self.body[from..]))
+    }
+
     /// Takes an object's tree, removes its resourceVersion, and encodes it. The revision is the store's to say.
     ///
     /// # Panics
@@ -93,6 +102,8 @@ impl Encoded {
             serde_json::to_writer(&mut body, member).expect("writing to memory cannot fail");
         }
         body.push(b'}');
+        // Objects stay; what was reserved beyond their end would stay with them.
+        body.shrink_to_fit();
         Self { body: Bytes::from(body), splice: splice as u32, revision }
     }
 
@@ -129,6 +140,8 @@ mod tests {
         assert_eq!(back, serde_json::json!({"apiVersion":"v1","kind":"X","metadata":{"name":"a","resourceVersion":"7"},"a":1}));
         assert!(!String::from_utf8_lossy(&object.body).contains("resourceVersion"));
         assert_eq!(Encoded::from_json(&object.to_json()).expect("valid"), object);
+        let metadata: crate::Value = object.decode_metadata().expect("metadata");
+        assert_eq!(metadata, serde_json::json!({"name":"a"}));
         for revision in [0, 9, 10, 12_345, u64::MAX] {
             let object = Encoded { revision: Revision(revision), ..object.clone() };
             assert_eq!(object.json_len(), object.to_json().len());

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use gantry_client::WatchEvent;
 use gantry_client::informer::{Change, Informer, Item, Project, Start};
 use gantry_object::{Encoded, ObjectName, Resource, Value};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Key, Meta, Owner};
@@ -40,23 +39,14 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Reads the metadata of an object.
-fn meta_of(object: &Encoded) -> Result<Meta, serde_json::Error> {
-    #[derive(Deserialize)]
-    struct WithMeta {
-        metadata: Meta,
-    }
-    Ok(serde_json::from_slice::<WithMeta>(&object.body)?.metadata)
-}
-
 pub(crate) fn project<K: Kind>(object: &Encoded) -> Result<Entry, serde_json::Error> {
     let kind: K = serde_json::from_slice(&object.body)?;
     let index = kind.index().map(Into::into);
-    Ok(Entry { meta: meta_of(object)?, kind: Box::new(kind), index })
+    Ok(Entry { meta: object.decode_metadata()?, kind: Box::new(kind), index })
 }
 
 pub(crate) fn project_meta(object: &Encoded) -> Result<Entry, serde_json::Error> {
-    Ok(Entry { meta: meta_of(object)?, kind: Box::new(()), index: None })
+    Ok(Entry { meta: object.decode_metadata()?, kind: Box::new(()), index: None })
 }
 
 /// An object of a known kind. Cloning shares it.

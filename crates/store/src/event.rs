@@ -1,5 +1,6 @@
 //! What watchers are told.
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -16,11 +17,13 @@ pub struct Event {
     pub kind: EventKind,
     /// Encodings made once and shared by all watchers.
     pub cache: EncodedCache,
+    /// What watchers choose by, made once and shared by all.
+    pub facts: Facts,
 }
 
 impl Event {
     pub(crate) fn new(key: Key, kind: EventKind) -> Arc<Self> {
-        Arc::new(Self { key, kind, cache: EncodedCache::default() })
+        Arc::new(Self { key, kind, cache: EncodedCache::default(), facts: Facts::default() })
     }
 
     /// The revision at which it happened.
@@ -87,5 +90,16 @@ impl EncodedCache {
             Some(cell) => cell.get_or_init(make).clone(),
             None => make(),
         }
+    }
+}
+
+/// What was found out about an event, by the first who asked. What that is, is the caller's affair.
+#[derive(Debug, Default)]
+pub struct Facts(OnceLock<Box<dyn Any + Send + Sync>>);
+
+impl Facts {
+    /// The facts, made by `make` if this is the first call. `None` when somebody keeps another type here.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.get_or_init(|| Box::new(make())).downcast_ref()
     }
 }

@@ -18,7 +18,7 @@ mod txn;
 mod watch;
 
 pub use error::{CommitError, Gone, OpenError};
-pub use event::{EncodedCache, Event, EventKind};
+pub use event::{EncodedCache, Event, EventKind, Facts};
 pub use key::Key;
 pub use snapshot::{ListItem, Snapshot};
 pub use state::{Change, State};

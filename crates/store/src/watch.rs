@@ -56,6 +56,12 @@ impl Channel {
         self.notify.notify_waiters();
     }
 
+    /// Whether an event of this number or a later one has come.
+    fn has(&self, number: u64) -> bool {
+        let ring = self.lock();
+        number < ring.first + ring.events.len() as u64
+    }
+
     pub(crate) fn floor(&self) -> Revision {
         self.lock().floor
     }
@@ -94,13 +100,19 @@ impl Watcher {
     /// When this watcher was so slow that events it has not seen were dropped. It is of no use afterwards.
     pub async fn next(&mut self) -> Result<Arc<Event>, Gone> {
         loop {
-            let channel = self.channel.clone();
-            let mut notified = std::pin::pin!(channel.notify.notified());
-            // Registered before looking, so that an event between looking and waiting wakes us.
-            notified.as_mut().enable();
             if let Some(event) = self.try_next()? {
                 return Ok(event);
             }
+            self.ready().await;
+        }
+    }
+
+    /// Waits until there may be something to take. Safe to cancel.
+    pub async fn ready(&self) {
+        let mut notified = std::pin::pin!(self.channel.notify.notified());
+        // Registered before looking, so that an event between looking and waiting wakes us.
+        notified.as_mut().enable();
+        if self.taken.is_empty() && !self.channel.has(self.next) {
             notified.await;
         }
     }

@@ -18,15 +18,15 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 
 /// A body of a known length whose pieces are made as the reader takes them. Together they must be `length` bytes.
 pub fn in_pieces(length: usize, pieces: impl Iterator<Item = Bytes> + Send + Unpin + 'static) -> Body {
-    Pieces { left: length as u64, pieces }.boxed_unsync()
+    Known { left: length as u64, pieces }.boxed_unsync()
 }
 
-struct Pieces<I> {
+struct Known<I> {
     left: u64,
     pieces: I,
 }
 
-impl<I: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Pieces<I> {
+impl<I: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Known<I> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -45,10 +45,22 @@ impl<I: Iterator<Item = Bytes> + Unpin> hyper::body::Body for Pieces<I> {
     }
 }
 
-/// A body whose pieces come through a channel. It ends when the sender is dropped; the sender notices when the reader is gone.
-pub fn streaming(pieces: mpsc::Receiver<Bytes>) -> Body {
-    let frames = futures_util::stream::unfold(pieces, |mut pieces| async move {
-        let bytes = pieces.recv().await?;
+/// Where the pieces of a body come from.
+pub trait Pieces: Send + 'static {
+    /// The next piece, waiting for it; `None` at the end. Asked when the reader has taken the last one, and dropped when the reader is gone.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
+
+impl Pieces for mpsc::Receiver<Bytes> {
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send {
+        self.recv()
+    }
+}
+
+/// A body of unknown length.
+pub fn streaming(pieces: impl Pieces) -> Body {
+    let frames = futures_util::stream::unfold(pieces, async |mut pieces| {
+        let bytes = pieces.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(bytes)), pieces))
     });
     StreamBody::new(frames).boxed_unsync()

@@ -8,7 +8,7 @@ mod relay;
 mod serve;
 mod tls;
 
-pub use body::{Body, full, in_pieces, streaming};
+pub use body::{Body, Pieces, full, in_pieces, streaming};
 pub use dial::{DialError, HttpsClient, Target};
 pub use relay::relay;
 pub use serve::{Handler, Peer, serve};

@@ -79,7 +79,7 @@ impl WatchEncoder {
     fn slot(&self, change: Change) -> Option<u8> {
         let kind = &self.call.kind;
         // Versions of one resource are shown each in its own form, and an event keeps the stored one's alone.
-        if kind.is_custom() && kind.storage.as_ref().is_none_or(|s| s.version != kind.version) {
+        if kind.is_custom() && !kind.shows_stored_form() {
             return None;
         }
         let format = match (self.accept.format, self.accept.shape, self.call.kind.is_converted()) {

@@ -40,19 +40,15 @@ impl Server {
         call.kind.prepare_create(&mut object);
         call.kind.stamp(&mut object, &Value::Null, self.clock().now());
         self.fill_in(call, &mut object);
-        let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
+        if !meta::name(&object).is_empty() || meta::text(&object, "generateName").is_empty() {
+            return self.store_valid(call, object, &review).await;
+        }
+        let stem: String = meta::text(&object, "generateName").chars().take(LONGEST_STEM).collect();
         for _ in 0..DRAWS {
-            if generates {
-                let stem: String = meta::text(&object, "generateName").chars().take(LONGEST_STEM).collect();
-                let name = format!("{stem}{}", self.random().name_suffix(5));
-                meta::metadata_mut(&mut object).insert("name".into(), json!(name));
-            }
-            let errors = call.kind.validate_create(&object);
-            if !errors.is_empty() {
-                return Err(invalid(call, &object, &errors));
-            }
-            match self.store_new(call, object.clone(), &review).await {
-                Err(status) if status.is_already_exists() && generates => {}
+            let name = format!("{stem}{}", self.random().name_suffix(5));
+            meta::metadata_mut(&mut object).insert("name".into(), json!(name));
+            match self.store_valid(call, object.clone(), &review).await {
+                Err(status) if status.is_already_exists() => {}
                 answer => return answer,
             }
         }
@@ -60,7 +56,11 @@ impl Server {
         Err(Status::failure(409, gantry_object::Reason::AlreadyExists, message).retry_after(1))
     }
 
-    async fn store_new(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
+    async fn store_valid(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
+        let errors = call.kind.validate_create(&object);
+        if !errors.is_empty() {
+            return Err(invalid(call, &object, &errors));
+        }
         let _claim = self.services().claim(self, call, &mut object, &Value::Null)?;
         admission::validate(review, &object)?;
         let key = call.key_of(meta::namespace(&object), meta::name(&object));

@@ -3,6 +3,7 @@
 pub(crate) mod change;
 mod create;
 mod delete;
+mod filter;
 pub(crate) mod ownership;
 mod patch;
 mod read;

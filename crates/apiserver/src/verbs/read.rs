@@ -6,16 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use gantry_client::Verb;
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::fields::FieldSelector;
-use gantry_object::labels::Selector;
 use gantry_object::status::{Cause, CauseReason};
-use gantry_object::{Encoded, Revision, Status, Value};
+use gantry_object::{Revision, Status, Value};
 use gantry_store::{Key, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Call, Collection, store_resource};
 use crate::options::invalid_options;
 use crate::server::Server;
+use crate::verbs::filter::Filter;
 
 /// How long a reader waits for a revision that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -50,51 +49,6 @@ impl Continue {
     }
 }
 
-/// Which objects a reader wants.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Filter {
-    pub(crate) labels: Selector,
-    pub(crate) fields: FieldSelector,
-}
-
-impl Filter {
-    /// Reads the selectors of a call.
-    pub(crate) fn of(call: &Call) -> Result<Self, Status> {
-        let labels = Selector::parse(&call.params.label_selector).map_err(|e| {
-            Status::bad_request(format!("unable to parse requirement: {}", e.0.trim_start_matches("unable to parse requirement: ")))
-        })?;
-        let fields = FieldSelector::parse(&call.params.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
-        for requirement in &fields.requirements {
-            if !call.kind.field_labels().contains(&requirement.field) {
-                let (version, kind) = (call.kind.api_version(), &call.kind.kind);
-                let what = format!("field label not supported: {}", requirement.field);
-                let prefix = format!(
-                    "Unable to find {:?} that match label selector {:?}, field selector {:?}",
-                    format!("{version}, Resource={}", call.kind.plural),
-                    labels.to_string(),
-                    fields.to_string()
-                );
-                return Err(Status::bad_request(if kind.is_empty() { what } else { format!("{prefix}: {what}") }));
-            }
-        }
-        Ok(Self { labels, fields })
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
-
-    /// Whether an object is one of those wanted.
-    pub(crate) fn matches(&self, call: &Call, object: &Encoded) -> bool {
-        if self.is_empty() {
-            return true;
-        }
-        let Ok(value) = serde_json::from_slice::<Value>(&object.body) else { return false };
-        let value = call.kind.from_storage(value);
-        self.labels.matches_object(&value) && self.fields.matches(|field| call.kind.field(&value, field).unwrap_or_default())
-    }
-}
-
 impl Server {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Status> {
         self.wait_for(&call.params.resource_version).await?;
@@ -113,7 +67,7 @@ impl Server {
             && (namespace.is_some() || !call.kind.namespaced)
         {
             let one = snapshot.get(&call.key_of(&call.object.namespace, name));
-            collection.items.extend(one.filter(|o| filter.matches(call, o)).cloned());
+            collection.items.extend(one.filter(|o| filter.matches(&call.kind, o)).cloned());
             return Ok(collection);
         }
         let mut last = None;
@@ -126,7 +80,7 @@ impl Server {
                 self.store().retain(&snapshot, self.clock().now());
                 break;
             }
-            if filter.matches(call, item.object) {
+            if filter.matches(&call.kind, item.object) {
                 collection.items.push(item.object.clone());
                 last = Some(item.path);
             }

@@ -9,7 +9,8 @@ use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Encoded, Revision, Status};
 use gantry_store::{Event, EventKind, Watcher};
 
-use super::read::{Filter, parse_resource_version};
+use super::filter::Filter;
+use super::read::parse_resource_version;
 use crate::call::{Call, store_resource};
 use crate::options::invalid_options;
 use crate::server::Server;
@@ -78,7 +79,9 @@ impl Server {
             .map_err(|gone| Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest)))?;
         let mut initial = VecDeque::new();
         if sends_initial {
-            initial.extend(snapshot.list(&resource, namespace, None).map(|item| item.object.clone()).filter(|o| filter.matches(&call, o)));
+            initial.extend(
+                snapshot.list(&resource, namespace, None).map(|item| item.object.clone()).filter(|o| filter.matches(&call.kind, o)),
+            );
         }
         let ends_initial = sends_initial && options.initial_events == Some(true) && options.bookmarks;
         let initial_bookmark = ends_initial.then(|| snapshot.revision());
@@ -134,6 +137,29 @@ impl Feed {
     }
 
     async fn next_told(&mut self) -> Option<Told> {
+        loop {
+            if let Some(told) = self.next_ready() {
+                return Some(told);
+            }
+            if self.over {
+                return None;
+            }
+            if !self.bookmarks {
+                self.watcher.ready().await;
+                continue;
+            }
+            let pause = self.server.clock().sleep(BOOKMARK_EVERY);
+            gantry_ports::select! {
+                () = self.watcher.ready() => {},
+                () = pause => if let Some(revision) = self.watcher.progress() {
+                    return Some(Told::Bookmark { revision, initial_end: false });
+                },
+            }
+        }
+    }
+
+    /// The next thing to tell that is there already.
+    pub(crate) fn next_ready(&mut self) -> Option<Told> {
         if self.over {
             return None;
         }
@@ -144,21 +170,9 @@ impl Feed {
             return Some(Told::Bookmark { revision, initial_end: true });
         }
         loop {
-            let event = if self.bookmarks {
-                let pause = self.server.clock().sleep(BOOKMARK_EVERY);
-                gantry_ports::select! {
-                    event = self.watcher.next() => event,
-                    () = pause => match self.watcher.progress() {
-                        Some(revision) => return Some(Told::Bookmark { revision, initial_end: false }),
-                        None => continue,
-                    },
-                }
-            } else {
-                self.watcher.next().await
-            };
-            match event {
+            match self.watcher.try_next() {
                 Ok(event) => {
-                    if let Some(told) = self.see(event) {
+                    if let Some(told) = self.see(event?) {
                         return Some(told);
                     }
                 }
@@ -173,20 +187,16 @@ impl Feed {
 
     /// What the watcher sees of an event: an object that starts to match appears, one that stops disappears.
     fn see(&self, event: Arc<Event>) -> Option<Told> {
-        let matches = |object: &Encoded| self.filter.matches(&self.call, object);
-        let (change, object) = match &event.kind {
-            EventKind::Put { new, prev } => {
-                let (is, was) = (matches(new), prev.as_ref().is_some_and(matches));
-                match (was, is) {
-                    (false, true) => (Change::Added, new.clone()),
-                    (true, true) => (Change::Modified, new.clone()),
-                    // The last version that matched, at the revision that made it stop.
-                    (true, false) => (Change::Deleted, Encoded { revision: new.revision, ..prev.clone()? }),
-                    (false, false) => return None,
-                }
+        let (was, is) = self.filter.matches_event(&self.call.kind, &event);
+        let (change, object) = match (&event.kind, was, is) {
+            (_, false, false) => return None,
+            (EventKind::Put { new, prev: None }, ..) | (EventKind::Put { new, .. }, false, _) => (Change::Added, new.clone()),
+            (EventKind::Put { new, .. }, true, true) => (Change::Modified, new.clone()),
+            // The last version that matched, at the revision that made it stop.
+            (EventKind::Put { new, prev: Some(prev) }, true, false) => {
+                (Change::Deleted, Encoded { revision: new.revision, ..prev.clone() })
             }
-            EventKind::Delete { prev, revision } if matches(prev) => (Change::Deleted, Encoded { revision: *revision, ..prev.clone() }),
-            EventKind::Delete { .. } => return None,
+            (EventKind::Delete { prev, revision }, ..) => (Change::Deleted, Encoded { revision: *revision, ..prev.clone() }),
         };
         Some(Told::Change { change, object, event: Some(event) })
     }
