@@ -11,6 +11,7 @@
 mod behaviour;
 mod bootstrap;
 mod custom;
+mod first_objects;
 mod openapi;
 mod ownership;
 mod registry;
@@ -24,6 +25,7 @@ mod validate;
 
 pub use bootstrap::bootstrap_rbac;
 pub use custom::{JsonPath, Lookout, custom_kinds, precedence};
+pub use first_objects::bootstrap_objects;
 pub use openapi::openapi_v3_index;
 pub use registry::{Column, Kind, Registry, Subresource};
 pub use rules::definition::{

@@ -38,3 +38,6 @@ pub(crate) const KINDS: &str = include_str!("../tables/kinds.txt");
 
 /// The roles and bindings a fresh cluster has.
 pub(crate) const BOOTSTRAP_RBAC: &str = include_str!("../tables/rbac_bootstrap.txt");
+
+/// What else a fresh cluster has.
+pub(crate) const BOOTSTRAP: &str = include_str!("../tables/bootstrap.txt");

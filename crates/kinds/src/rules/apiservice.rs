@@ -15,6 +15,7 @@ pub(crate) const API_SERVICE: Rules = Rules {
             tree::object_mut(new, "status").insert("conditions".into(), Value::Array(vec![condition]));
         }
     },
+    name: |name| gantry_object::names::path_segment(name),
     resets_status: true,
     needs_version: true,
     ..PLAIN
