@@ -209,3 +209,16 @@ async fn a_fresh_cluster_has_its_api_services_priorities_and_flow_schemas() {
     let range = admin.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await.expect(200);
     assert_eq!(range["status"]["conditions"][0]["type"], "Ready");
 }
+
+#[tokio::test]
+async fn component_statuses_tell_of_the_store() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let list = admin.get("/api/v1/componentstatuses").await.expect(200);
+    assert_eq!((&list["kind"], &list["items"][0]["metadata"]["name"]), (&json!("ComponentStatusList"), &json!("etcd-0")));
+    let one = admin.get("/api/v1/componentstatuses/etcd-0").await.expect(200);
+    assert_eq!((&one["conditions"][0]["type"], &one["conditions"][0]["status"]), (&json!("Healthy"), &json!("True")));
+    admin.get("/api/v1/componentstatuses/nobody").await.refused(404, "NotFound", "componentstatuses \"nobody\" not found");
+    let table = admin.get_as("/api/v1/componentstatuses", "application/json;as=Table;g=meta.k8s.io;v=v1").await.expect(200);
+    assert_eq!(table["rows"][0]["cells"], json!(["etcd-0", "Healthy", "ok", ""]));
+}
