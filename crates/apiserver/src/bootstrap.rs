@@ -24,6 +24,15 @@ const RBAC: [Resource; 4] = [
     Resource::namespaced("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding"),
 ];
 
+/// The kinds of what else there is from the start.
+const FIRST: [Resource; 5] = [
+    Resource::cluster("apiregistration.k8s.io", "v1", "apiservices", "APIService"),
+    Resource::cluster("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass"),
+    Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration"),
+    Resource::cluster("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema"),
+    Resource::cluster("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR"),
+];
+
 impl Server {
     /// Makes what is missing of what every cluster has. Safe to call at every start.
     ///
@@ -40,6 +49,11 @@ impl Server {
             let Some(resource) = RBAC.iter().find(|r| role["kind"] == r.kind) else { continue };
             objects.push((*resource, gantry_object::meta::namespace(role), role.clone()));
         }
+        let firsts: Vec<Value> = gantry_kinds::bootstrap_objects().into_iter().chain([self.service_range()]).collect();
+        for object in &firsts {
+            let Some(resource) = FIRST.iter().find(|r| object["kind"] == r.kind) else { continue };
+            objects.push((*resource, "", object.clone()));
+        }
         objects.extend(node_bindings());
         objects.extend(self.own_service());
         objects.push((SERVICES, "kube-system", self.dns_service()));
@@ -49,6 +63,15 @@ impl Server {
         self.ensure_all(&client, objects).await?;
         self.keep_definitions();
         Ok(())
+    }
+
+    /// The range that services get their addresses from.
+    fn service_range(&self) -> Value {
+        let (network, prefix) = self.config().service_network;
+        let ready = json!({"type": "Ready", "status": "True", "reason": "", "message": "addresses are given out from this range",
+            "lastTransitionTime": self.clock().now().rfc3339()});
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [format!("{network}/{prefix}")]}, "status": {"conditions": [ready]}})
     }
 
     /// The Service `kubernetes`, which leads to this server, with its endpoints.

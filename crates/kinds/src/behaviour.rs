@@ -24,7 +24,7 @@ impl Kind {
         if self.rules.resets_status || self.custom.is_some() && self.subresource("status").is_some() {
             tree::remove(object, "status");
         }
-        let first = self.rules.generation != Generation::Never;
+        let first = !matches!(self.rules.generation, Generation::Never | Generation::SpecAfterCreation);
         let metadata = meta::metadata_mut(object);
         metadata.remove("generation");
         metadata.remove("selfLink");
@@ -49,7 +49,12 @@ impl Kind {
         match subresource {
             None if self.subresource("status").is_some() => tree::copy_member(new, old, "status"),
             None => {}
-            Some("status") => keep_all_but(new, old, "status"),
+            Some("status") => {
+                keep_all_but(new, old, "status");
+                if self.keeps_metadata_from_status() {
+                    keep_metadata(new, old);
+                }
+            }
             // Other subresources' rules say themselves what they take over.
             Some(_) => {}
         }
@@ -57,8 +62,6 @@ impl Kind {
         if self.custom.is_none() {
             self.schema.drop_disabled(self.ty, new);
             self.schema.normalize(self.ty, new);
-        } else if subresource == Some("status") {
-            keep_metadata(new, old);
         }
         self.follow_generation(new, old);
     }
@@ -67,8 +70,8 @@ impl Kind {
         let changed = |member: &str| new.get(member) != old.get(member);
         let meta_changed = |member: &str| new["metadata"].get(member) != old["metadata"].get(member);
         let bump = match self.rules.generation {
-            Generation::Never => false,
-            Generation::Spec => changed("spec"),
+            Generation::Never | Generation::Once => false,
+            Generation::Spec | Generation::SpecAfterCreation => changed("spec"),
             Generation::SpecOrAnnotations => changed("spec") || meta_changed("annotations"),
             Generation::Content => {
                 let apart = self.subresource("status").is_some();
@@ -89,36 +92,19 @@ impl Kind {
         }
     }
 
-    /// Fills in times that a kind's own conditions lack: those of signing requests. Call it after [`Kind::prepare_update`].
+    /// Fills in times that only the server knows. Call it after [`Kind::prepare_create`] (`old` is null) and [`Kind::prepare_update`].
     pub fn stamp(&self, new: &mut Value, old: &Value, now: Timestamp) {
-        if self.kind != "CertificateSigningRequest" {
-            return;
-        }
-        for condition in tree::items_mut(new, "/status/conditions") {
-            tree::set_if_empty(condition, "lastUpdateTime", now.rfc3339());
-            let before = tree::items(old, "/status/conditions")
-                .iter()
-                .find(|c| c["type"] == condition["type"] && c["status"] == condition["status"])
-                .map(|c| tree::text(c, "/lastTransitionTime").to_owned())
-                .filter(|t| !t.is_empty());
-            tree::set_if_empty(condition, "lastTransitionTime", before.unwrap_or_else(|| now.rfc3339()));
-        }
+        (self.rules.stamp)(new, old, now);
     }
 
     /// Whether an update of an object that isn't there creates it.
     pub fn creates_on_update(&self) -> bool {
-        match self.group.as_str() {
-            "rbac.authorization.k8s.io" => true,
-            "coordination.k8s.io" => self.plural == "leases",
-            "events.k8s.io" => self.plural == "events",
-            "" => matches!(self.plural.as_str(), "endpoints" | "events" | "services"),
-            _ => false,
-        }
+        self.rules.creates_on_update
     }
 
     /// Whether an update must name the version it replaces.
     pub fn needs_version_on_update(&self) -> bool {
-        self.group == "coordination.k8s.io" && self.plural == "leases" || self.custom.is_some() || self.kind == "CustomResourceDefinition"
+        self.rules.needs_version
     }
 
     /// What else becomes of an object that begins to be deleted.
@@ -128,12 +114,9 @@ impl Kind {
         }
     }
 
-    /// What a writer is warned of: what a definition says that nothing is checked against.
+    /// What a writer is warned of. `old` is null when an object is created.
     pub fn warnings(&self, new: &Value, old: &Value) -> Vec<String> {
-        if self.kind != "CustomResourceDefinition" || self.custom.is_some() {
-            return Vec::new();
-        }
-        rules::definition::warnings(new, old)
+        (self.rules.warnings)(new, old)
     }
 
     /// Whether a delete answers with the object that is gone, not with a Status.
@@ -177,13 +160,13 @@ impl Kind {
         &self.field_labels
     }
 
-    /// From the form it is stored in to this kind's form. Only Events of events.k8s.io differ.
+    /// From the form it is stored in to this kind's form.
     pub fn from_storage(&self, mut object: Value) -> Value {
         if let Some(custom) = &self.custom {
             return custom.read(self, object);
         }
-        if self.is_converted() {
-            rules::events_from_core(&mut object);
+        if let Some(conversion) = self.conversion {
+            (conversion.from_storage)(&mut object);
             self.schema.normalize(self.ty, &mut object);
         }
         object
@@ -195,8 +178,8 @@ impl Kind {
             tree::set(&mut object, "apiVersion", storage.group_version().to_string());
             return object;
         }
-        if self.is_converted() {
-            rules::core_from_events(&mut object);
+        if let Some(conversion) = self.conversion {
+            (conversion.to_storage)(&mut object);
             if let Some(ty) = self.storage.as_ref().and_then(|gvk| self.schema.kind(gvk)) {
                 self.schema.normalize(ty, &mut object);
             }
@@ -207,10 +190,7 @@ impl Kind {
     /// Whether its objects are stored in another kind's form.
     pub fn is_converted(&self) -> bool {
         // Definitions change, and with them what is shown of objects stored before.
-        if self.custom.is_some() {
-            return true;
-        }
-        self.stored() && !self.shows_stored_form()
+        self.custom.is_some() || self.conversion.is_some()
     }
 
     /// Whether its objects are stored under this very group, version and kind.

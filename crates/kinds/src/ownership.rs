@@ -43,9 +43,12 @@ impl Kind {
     }
 
     /// Whether writes of the status leave all of the metadata alone: those of custom resources, and of the younger built-in kinds.
-    fn keeps_metadata_from_status(&self) -> bool {
+    pub(crate) fn keeps_metadata_from_status(&self) -> bool {
+        if self.is_custom() {
+            return true;
+        }
         match self.group.as_str() {
-            "" | "apps" | "autoscaling" | "batch" | "policy" | "apiextensions.k8s.io" => false,
+            "" | "apps" | "autoscaling" | "batch" | "policy" | "apiextensions.k8s.io" | "certificates.k8s.io" => false,
             "networking.k8s.io" => self.kind == "ServiceCIDR",
             _ => true,
         }

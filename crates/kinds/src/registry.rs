@@ -7,7 +7,7 @@ use gantry_object::{GroupVersion, GroupVersionKind, Value};
 use gantry_schema::{DecodeError, Decoded, Schema, TypeId};
 
 use crate::custom::Custom;
-use crate::rules::{self, Rules};
+use crate::rules::{self, Conversion, Rules};
 use crate::tables;
 
 /// A subresource of a kind.
@@ -59,7 +59,7 @@ pub struct Kind {
     pub verbs: Vec<String>,
     /// Its subresources.
     pub subresources: Vec<Subresource>,
-    /// What its objects are stored as: itself, but for events.k8s.io Events, which are stored as core Events. `None`: not stored, as reviews are not.
+    /// What its objects are stored as: itself, or another version of it that it is converted to. `None`: not stored, as reviews are not.
     pub storage: Option<GroupVersionKind>,
     /// The columns of its tables.
     pub columns: Vec<Column>,
@@ -69,6 +69,7 @@ pub struct Kind {
     pub ty: TypeId,
     pub(crate) schema: Arc<Schema>,
     pub(crate) rules: &'static Rules,
+    pub(crate) conversion: Option<&'static Conversion>,
     pub(crate) custom: Option<Arc<Custom>>,
 }
 
@@ -222,6 +223,7 @@ fn parse_kind(line: &str, schema: &Arc<Schema>) -> Option<Kind> {
     let gvk = gvk_of(words.next()?, words.next()?)?;
     let ty = schema.kind(&gvk)?;
     let rules = rules::of(&gvk.kind);
+    let conversion = rules::conversion(&gvk.group_version().to_string(), &gvk.kind);
     let mut kind = Kind {
         group: gvk.group,
         version: gvk.version,
@@ -240,6 +242,7 @@ fn parse_kind(line: &str, schema: &Arc<Schema>) -> Option<Kind> {
         ty,
         schema: schema.clone(),
         rules,
+        conversion,
         custom: None,
     };
     for word in words {

@@ -10,29 +10,24 @@ macro_rules! table {
 pub(crate) const SERVED: &[(&str, &str)] = &[
     table!("meta_v1"),
     table!("core_v1"),
+    table!("admissionregistration_v1"),
     table!("apiextensions_v1"),
+    table!("apiregistration_v1"),
     table!("apps_v1"),
     table!("authentication_v1"),
     table!("authorization_v1"),
     table!("autoscaling_v1"),
+    table!("autoscaling_v2"),
+    table!("batch_v1"),
     table!("certificates_v1"),
     table!("coordination_v1"),
     table!("discovery_v1"),
     table!("events_v1"),
-    table!("policy_v1"),
-    table!("rbac_v1"),
-];
-
-/// The tables of generally available kinds that are not served yet; tests hold them to upstream's recordings like the others.
-#[cfg(test)]
-pub(crate) const UNSERVED: &[(&str, &str)] = &[
-    table!("admissionregistration_v1"),
-    table!("apiregistration_v1"),
-    table!("autoscaling_v2"),
-    table!("batch_v1"),
     table!("flowcontrol_v1"),
     table!("networking_v1"),
     table!("node_v1"),
+    table!("policy_v1"),
+    table!("rbac_v1"),
     table!("resource_v1"),
     table!("scheduling_v1"),
     table!("storage_v1"),
@@ -43,3 +38,6 @@ pub(crate) const KINDS: &str = include_str!("../tables/kinds.txt");
 
 /// The roles and bindings a fresh cluster has.
 pub(crate) const BOOTSTRAP_RBAC: &str = include_str!("../tables/rbac_bootstrap.txt");
+
+/// What else a fresh cluster has.
+pub(crate) const BOOTSTRAP: &str = include_str!("../tables/bootstrap.txt");

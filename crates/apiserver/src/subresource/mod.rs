@@ -1,6 +1,7 @@
 //! What isn't an object of its own: parts of objects, actions on them, and reviews that are answered and forgotten.
 
 mod binding;
+mod components;
 mod node_streams;
 mod review;
 mod scale;
@@ -26,6 +27,7 @@ impl Server {
                 "Binding" => self.bind(call, warnings).await,
                 _ => self.review(call, warnings).await,
             },
+            (Verb::Get | Verb::List, "") if call.kind.kind == "ComponentStatus" => self.component_statuses(call),
             (Verb::Create, "binding") => self.bind(call, warnings).await,
             (Verb::Create, "eviction") => self.evict(call, warnings).await,
             (Verb::Create, "token") => self.create_token(call, warnings).await,

@@ -58,7 +58,9 @@ fn scale_of(kind: &Kind, object: &Value) -> Value {
         return custom_scale(object, lookout);
     }
     let metadata = scale_metadata(object);
-    let selector = &object["spec"]["selector"];
+    // The oldest of the workloads selects by labels alone.
+    let own = &object["spec"]["selector"];
+    let selector = if kind.kind == "ReplicationController" && own.is_object() { &json!({"matchLabels": own}) } else { own };
     let selector = Selector::from_label_selector(selector).ok().flatten().map(|s| s.to_string()).unwrap_or_default();
     let mut spec = json!({});
     if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|r| *r != 0) {

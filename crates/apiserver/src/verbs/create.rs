@@ -37,17 +37,14 @@ impl Server {
         admission::mutate(&review, &mut object)?;
         self.reset_metadata(&mut object);
         call.kind.apply_defaults(&mut object);
-        call.kind.prepare_create(&mut object);
-        call.kind.stamp(&mut object, &Value::Null, self.clock().now());
-        self.fill_in(call, &mut object);
         if !meta::name(&object).is_empty() || meta::text(&object, "generateName").is_empty() {
-            return self.store_valid(call, object, &review).await;
+            return self.create_named(call, object, &review).await;
         }
-        let stem: String = meta::text(&object, "generateName").chars().take(LONGEST_STEM).collect();
         for _ in 0..DRAWS {
-            let name = format!("{stem}{}", self.random().name_suffix(5));
-            meta::metadata_mut(&mut object).insert("name".into(), json!(name));
-            match self.store_valid(call, object.clone(), &review).await {
+            let mut named = object.clone();
+            let stem: String = meta::text(&object, "generateName").chars().take(LONGEST_STEM).collect();
+            meta::metadata_mut(&mut named).insert("name".into(), json!(format!("{stem}{}", self.random().name_suffix(5))));
+            match self.create_named(call, named, &review).await {
                 Err(status) if status.is_already_exists() => {}
                 answer => return answer,
             }
@@ -56,11 +53,19 @@ impl Server {
         Err(Status::failure(409, gantry_object::Reason::AlreadyExists, message).retry_after(1))
     }
 
-    async fn store_valid(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
+    /// Creates an object that has its name: some kinds write it into other places.
+    async fn create_named(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
+        call.kind.prepare_create(&mut object);
+        call.kind.stamp(&mut object, &Value::Null, self.clock().now());
+        self.fill_in(call, &mut object);
         let errors = call.kind.validate_create(&object);
         if !errors.is_empty() {
             return Err(invalid(call, &object, &errors));
         }
+        self.store_new(call, object, review).await
+    }
+
+    async fn store_new(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
         let _claim = self.services().claim(self, call, &mut object, &Value::Null)?;
         admission::validate(review, &object)?;
         let key = call.key_of(meta::namespace(&object), meta::name(&object));

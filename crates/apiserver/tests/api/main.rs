@@ -9,6 +9,7 @@ mod customs;
 mod deletes;
 mod formats;
 mod identities;
+mod kinds;
 mod lists;
 mod refusals;
 mod watches;

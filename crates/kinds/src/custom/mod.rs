@@ -113,6 +113,7 @@ fn kind(registry: &Registry, crd: &Value, definition: &Bytes, (place, version): 
         ty: schema.lookup("meta_v1.PartialObjectMetadata").expect("the built-in tables have metadata"),
         schema,
         rules: &rules::CUSTOM,
+        conversion: None,
         custom: Some(Arc::new(Custom {
             definition: definition.clone(),
             version: place,

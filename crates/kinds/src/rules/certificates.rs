@@ -1,7 +1,7 @@
 //! Certificate signing requests.
 
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::{Value, names};
+use gantry_object::{Timestamp, Value, names};
 
 use crate::rules::{PLAIN, Rules};
 use crate::tree;
@@ -20,8 +20,22 @@ pub(crate) const SIGNING_REQUEST: Rules = Rules {
     validate_update,
     name: names::path_segment,
     resets_status: true,
+    stamp,
     ..PLAIN
 };
+
+/// Fills in the times that conditions lack.
+fn stamp(new: &mut Value, old: &Value, now: Timestamp) {
+    for condition in tree::items_mut(new, "/status/conditions") {
+        tree::set_if_empty(condition, "lastUpdateTime", now.rfc3339());
+        let before = tree::items(old, "/status/conditions")
+            .iter()
+            .find(|c| c["type"] == condition["type"] && c["status"] == condition["status"])
+            .map(|c| tree::text(c, "/lastTransitionTime").to_owned())
+            .filter(|t| !t.is_empty());
+        tree::set_if_empty(condition, "lastTransitionTime", before.unwrap_or_else(|| now.rfc3339()));
+    }
+}
 
 fn update(new: &mut Value, old: &Value, subresource: Option<&str>) {
     tree::copy_member(new, old, "spec");

@@ -105,19 +105,22 @@ pub(crate) const LEASE: Rules = Rules {
             errors.push(Error::invalid(&spec.child("holderIdentity"), "", "must not be empty"));
         }
     },
+    creates_on_update: true,
+    needs_version: true,
     ..PLAIN
 };
 
-pub(crate) const ROLE: Rules = Rules { validate: |role, errors| validate_rules(role, true, errors), name: names::path_segment, ..PLAIN };
+pub(crate) const ROLE: Rules =
+    Rules { validate: |role, errors| validate_rules(role, true, errors), name: names::path_segment, creates_on_update: true, ..PLAIN };
 
-pub(crate) const CLUSTER_ROLE: Rules =
-    Rules { validate: |role, errors| validate_rules(role, false, errors), name: names::path_segment, ..PLAIN };
+pub(crate) const CLUSTER_ROLE: Rules = Rules { validate: |role, errors| validate_rules(role, false, errors), ..ROLE };
 
 pub(crate) const ROLE_BINDING: Rules = Rules {
     defaults: default_subjects,
     validate: |binding, errors| validate_binding(binding, &["Role", "ClusterRole"], true, errors),
     validate_update: validate_role_ref,
     name: names::path_segment,
+    creates_on_update: true,
     ..PLAIN
 };
 

@@ -6,7 +6,7 @@ use gantry_object::{Map, Value, meta};
 use crate::rules::{PLAIN, Rules};
 use crate::tree;
 
-pub(crate) const EVENT: Rules = Rules { validate, ..PLAIN };
+pub(crate) const EVENT: Rules = Rules { validate, creates_on_update: true, ..PLAIN };
 
 /// Members that are named differently: in core, in events.k8s.io.
 const RENAMED: [(&str, &str); 7] = [

@@ -30,7 +30,8 @@ pub(crate) const POD: Rules = Rules {
     ..PLAIN
 };
 
-pub(crate) const POD_TEMPLATE: Rules = Rules { defaults: |template| default_template(template, "/template"), ..PLAIN };
+pub(crate) const POD_TEMPLATE: Rules =
+    Rules { defaults: |template| default_template(template, "/template"), generation: Generation::Content, ..PLAIN };
 
 fn update(new: &mut Value, old: &Value, subresource: Option<&str>) {
     match subresource {
@@ -142,7 +143,7 @@ fn default_container(container: &mut Value, host_network: bool) {
 }
 
 /// Amounts are kept to a thousandth, rounded up.
-fn round_amounts(value: &mut Value) {
+pub(crate) fn round_amounts(value: &mut Value) {
     match value {
         Value::Object(members) => members.values_mut().for_each(round_amounts),
         Value::String(text) => {

@@ -14,10 +14,12 @@ pub(crate) const SERVICE: Rules = Rules {
     validate_update: |new, old, subresource, errors| validate::service::update(new, old, subresource, errors),
     name: names::dns1035_label,
     resets_status: true,
+    creates_on_update: true,
     ..PLAIN
 };
 
-pub(crate) const ENDPOINTS: Rules = Rules { validate: |e, errors| validate::service::endpoints(e, errors), ..PLAIN };
+pub(crate) const ENDPOINTS: Rules =
+    Rules { validate: |e, errors| validate::service::endpoints(e, errors), creates_on_update: true, ..PLAIN };
 
 pub(crate) const ENDPOINT_SLICE: Rules =
     Rules { validate: |slice, errors| validate::service::endpoint_slice(slice, errors), generation: Generation::AllButMeta, ..PLAIN };

@@ -41,6 +41,25 @@ pub(crate) const REPLICA_SET: Rules = Rules {
     ..PLAIN
 };
 
+pub(crate) const REPLICATION_CONTROLLER: Rules = Rules {
+    defaults: |controller| {
+        let labels = tree::at(controller, "/spec/template/metadata/labels").clone();
+        if labels.is_object() {
+            if tree::entries(controller, "/spec/selector").next().is_none() {
+                tree::object_mut(controller, "spec").insert("selector".into(), labels.clone());
+            }
+            if tree::entries(controller, "/metadata/labels").next().is_none() {
+                tree::object_mut(controller, "metadata").insert("labels".into(), labels);
+            }
+        }
+        pod::default_template(controller, "/spec/template");
+    },
+    validate_update: count_status,
+    resets_status: true,
+    generation: Generation::Spec,
+    ..PLAIN
+};
+
 pub(crate) const CONTROLLER_REVISION: Rules = Rules {
     validate: |revision, errors| {
         if tree::at(revision, "/data").is_null() {

@@ -6,7 +6,7 @@ use gantry_object::labels::Selector;
 use gantry_object::time::human_duration;
 use gantry_object::{Timestamp, Value, meta};
 
-use crate::table::pod;
+use crate::table::{others, pod};
 use crate::tree::{at, entries, items, text};
 
 /// How many endpoints and ports are shown before "more".
@@ -45,15 +45,15 @@ pub(super) fn of(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
         "RoleBinding" | "ClusterRoleBinding" => binding(object, name, created),
         "CustomResourceDefinition" => vec![name, text(object, "/metadata/creationTimestamp").into()],
         "CertificateSigningRequest" => signing_request(object, name, created),
-        _ => vec![name, created],
+        _ => others::of(kind, object, name.clone(), created.clone(), now).unwrap_or_else(|| vec![name, created]),
     }
 }
 
-fn number(object: &Value, pointer: &str) -> i64 {
+pub(super) fn number(object: &Value, pointer: &str) -> i64 {
     at(object, pointer).as_i64().unwrap_or_default()
 }
 
-fn join<'a>(texts: impl IntoIterator<Item = &'a str>, by: &str) -> String {
+pub(super) fn join<'a>(texts: impl IntoIterator<Item = &'a str>, by: &str) -> String {
     texts.into_iter().collect::<Vec<_>>().join(by)
 }
 
@@ -80,7 +80,7 @@ fn service(object: &Value, name: Value, created: Value) -> Vec<Value> {
     vec![name, kind.into(), or_none(cluster_ip), external_ip(object, kind).into(), or_none(&ports.join(",")), created, or_none(&selector)]
 }
 
-fn join_labels(labels: &Value) -> String {
+pub(super) fn join_labels(labels: &Value) -> String {
     let pairs: Vec<String> =
         labels.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
     pairs.join(",")
@@ -215,8 +215,8 @@ fn event(object: &Value, name: Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
-fn containers(object: &Value) -> (Value, Value) {
-    let list = items(object, "/spec/template/spec/containers");
+pub(super) fn containers(object: &Value, pointer: &str) -> (Value, Value) {
+    let list = items(object, pointer);
     (join(list.iter().map(|c| text(c, "/name")), ",").into(), join(list.iter().map(|c| text(c, "/image")), ",").into())
 }
 
@@ -229,14 +229,14 @@ fn selector(object: &Value) -> String {
 }
 
 fn deployment(object: &Value, name: Value, created: Value) -> Vec<Value> {
-    let (names, images) = containers(object);
+    let (names, images) = containers(object, "/spec/template/spec/containers");
     let ready = format!("{}/{}", number(object, "/status/readyReplicas"), number(object, "/spec/replicas"));
     let (updated, available) = (number(object, "/status/updatedReplicas"), number(object, "/status/availableReplicas"));
     vec![name, ready.into(), updated.into(), available.into(), created, names, images, selector(object).into()]
 }
 
 fn replica_set(object: &Value, name: Value, created: Value) -> Vec<Value> {
-    let (names, images) = containers(object);
+    let (names, images) = containers(object, "/spec/template/spec/containers");
     let count = |pointer: &str| Value::from(number(object, pointer));
     let (desired, current, ready) = (count("/spec/replicas"), count("/status/replicas"), count("/status/readyReplicas"));
     vec![name, desired, current, ready, created, names, images, or_none(&selector(object))]

@@ -1,6 +1,7 @@
 //! Tables: what `kubectl get` shows.
 
 pub(crate) mod cells;
+mod others;
 mod pod;
 
 use gantry_object::{Timestamp, Value, meta};

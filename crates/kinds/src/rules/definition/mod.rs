@@ -7,10 +7,10 @@ use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Timestamp, Value, meta, names};
 use serde_json::json;
 
-pub(crate) use schema::warnings;
+use schema::warnings;
 
 use crate::custom::JsonPath;
-use crate::rules::{Generation, Rules};
+use crate::rules::{Generation, PLAIN, Rules};
 use crate::tree::{at, copy_member, items, object_mut, text};
 
 /// The finalizer that holds a definition until its objects are gone.
@@ -31,6 +31,9 @@ pub(crate) const DEFINITION: Rules = Rules {
     name: names::dns1123_subdomain,
     resets_status: true,
     generation: Generation::Spec,
+    warnings,
+    needs_version: true,
+    ..PLAIN
 };
 
 fn defaults(crd: &mut Value) {
