@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
-use crate::call::{Call, verb_name};
+use crate::call::{Call, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
@@ -131,6 +131,8 @@ impl Server {
             body: Bytes::new(),
             agent: manager_of(header(&request, USER_AGENT)),
             query_options: query_options(&query)?,
+            own: false,
+            notes: Notes::default(),
         };
         if is_watch && matches!(verb, Verb::Get | Verb::List) {
             return self.answer_watch(call, accept, &query).await;

@@ -17,6 +17,7 @@ mod impersonate;
 mod in_process;
 mod node_ranges;
 mod options;
+mod outside;
 mod path;
 mod server;
 mod services;

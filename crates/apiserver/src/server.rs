@@ -11,11 +11,13 @@ use gantry_ports::{Clock, Random, Sockets, Tasks};
 use gantry_store::Store;
 use gantry_transport::{ClientTls, HttpsClient, Target};
 
+use crate::admission::Hooks;
 use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
 use crate::custom::Customs;
 use crate::discovery::Discovery;
 use crate::node_ranges::NodeRanges;
+use crate::outside::Outside;
 use crate::services::Allocator;
 use crate::user::User;
 
@@ -54,6 +56,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Runs watches.
     pub tasks: Tasks,
+    /// The network, for the servers that this one calls: webhooks, extension servers, what is proxied to.
+    pub sockets: Arc<dyn Sockets>,
     /// How nodes' own APIs are reached; without, logs and streams of containers cannot be had.
     pub nodes: Option<NodeAccess>,
 }
@@ -78,6 +82,8 @@ struct Inner {
     authorizer: Authorizer,
     services: Allocator,
     node_ranges: NodeRanges,
+    outside: Outside,
+    hooks: Mutex<Follower<Hooks>>,
     customs: Mutex<Follower<Customs>>,
     /// The documents of what is served, and the state they were made of.
     discovery: Mutex<Option<(Arc<()>, Arc<Discovery>)>>,
@@ -101,8 +107,20 @@ impl Server {
         let services = Allocator::new(&parts.config, &parts.store);
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let customs = Mutex::new(Follower::new(&parts.store));
+        let hooks = Mutex::new(Follower::new(&parts.store));
         let discovery = Mutex::new(None);
-        Self(Arc::new(Inner { parts, kinds, by_plural, authorizer, services, node_ranges, customs, discovery }))
+        Self(Arc::new(Inner {
+            parts,
+            kinds,
+            by_plural,
+            authorizer,
+            services,
+            node_ranges,
+            outside: Outside::default(),
+            hooks,
+            customs,
+            discovery,
+        }))
     }
 
     /// What the operator decided.
@@ -126,6 +144,14 @@ impl Server {
         &self.0.parts.tasks
     }
 
+    pub(crate) fn sockets(&self) -> &Arc<dyn Sockets> {
+        &self.0.parts.sockets
+    }
+
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.0.outside
+    }
+
     pub(crate) fn token_key(&self) -> &TokenKey {
         &self.0.parts.token_key
     }
@@ -144,6 +170,10 @@ impl Server {
 
     pub(crate) fn node_ranges(&self) -> &NodeRanges {
         &self.0.node_ranges
+    }
+
+    pub(crate) fn hooks_follower(&self) -> &Mutex<Follower<Hooks>> {
+        &self.0.hooks
     }
 
     pub(crate) fn custom_follower(&self) -> &Mutex<Follower<Customs>> {

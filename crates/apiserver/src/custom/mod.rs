@@ -140,6 +140,13 @@ impl Server {
         found.iter().find(|k| k.version == version && k.is_served()).cloned()
     }
 
+    /// Every version of a custom resource that is served.
+    pub(crate) fn custom_versions(&self, kind: &Kind) -> Vec<Arc<Kind>> {
+        let mut customs = self.customs();
+        let found = customs.get().definition(&kind.group, &kind.plural);
+        found.map(|d| d.kinds(self.registry()).iter().filter(|k| k.is_served()).cloned().collect()).unwrap_or_default()
+    }
+
     /// Whether a kind's definition is being deleted.
     pub(crate) fn is_terminating(&self, kind: &Kind) -> bool {
         kind.is_custom() && self.customs().get().definition(&kind.group, &kind.plural).is_none_or(|d| d.terminating)

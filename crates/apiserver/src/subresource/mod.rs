@@ -3,7 +3,7 @@
 mod binding;
 mod node_streams;
 mod review;
-mod scale;
+pub(crate) mod scale;
 mod token;
 
 use gantry_client::Verb;

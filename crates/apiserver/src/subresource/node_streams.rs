@@ -7,6 +7,7 @@ use gantry_object::{GroupResource, Reason, Status, Value, meta};
 use gantry_transport::{HttpsClient, Request, Response, Target, relay};
 use http_body_util::BodyExt;
 
+use crate::admission;
 use crate::call::Call;
 use crate::path::Query;
 use crate::server::Server;
@@ -27,6 +28,9 @@ impl Server {
             return Err(Status::method_not_supported(&call.resource(), call.verb_name()));
         }
         let pod = self.stored_tree("pods", &call.object.namespace, &call.object.name).ok_or_else(|| call.not_found())?;
+        if call.subresource != "log" {
+            admission::connect(self, call, query).await?;
+        }
         let (namespace, name) = (&call.object.namespace, &call.object.name);
         let raw = request.uri().query().unwrap_or("").to_owned();
         let path = match call.subresource.as_str() {

@@ -165,12 +165,12 @@ impl Server {
         mut new: Value,
     ) -> Result<Option<Answer>, Status> {
         let subresource = Some(call.subresource.as_str()).filter(|s| !s.is_empty());
-        let review = Review { server: self, call, operation: Operation::Update, old };
+        let review = Review { server: self, call, operation: Operation::Update, old, options: None };
         call.kind.apply_defaults(&mut new);
         if tracking == Tracking::Due {
             self.track_changed(call, old, &mut new);
         }
-        admission::mutate(&review, &mut new)?;
+        admission::mutate(&review, &mut new).await?;
         call.kind.prepare_update(&mut new, old, subresource);
         call.kind.stamp(&mut new, old, self.clock().now());
         settle_times(&mut new, old);
@@ -179,7 +179,7 @@ impl Server {
         if !errors.is_empty() {
             return Err(invalid(call, &new, &errors));
         }
-        admission::validate(&review, &new)?;
+        admission::validate(&review, &new).await?;
         if call.is_dry_run() {
             return Ok(Some(Answer::Transient { value: new, created: false }));
         }

@@ -33,8 +33,9 @@ impl Server {
         if tracking == Tracking::Due {
             self.track_created(call, &mut object);
         }
-        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null };
-        admission::mutate(&review, &mut object)?;
+        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null, options: None };
+        admission::mutate(&review, &mut object).await?;
+        place(call, &mut object)?;
         self.reset_metadata(&mut object);
         call.kind.apply_defaults(&mut object);
         if !meta::name(&object).is_empty() || meta::text(&object, "generateName").is_empty() {
@@ -67,7 +68,7 @@ impl Server {
 
     async fn store_new(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
         let _claim = self.services().claim(self, call, &mut object, &Value::Null)?;
-        admission::validate(review, &object)?;
+        admission::validate(review, &object).await?;
         let key = call.key_of(meta::namespace(&object), meta::name(&object));
         if call.is_dry_run() {
             if self.store().staged(&key).is_some() {

@@ -71,8 +71,9 @@ impl Server {
             let current = self.store().staged(&call.key()).ok_or_else(|| call.not_found())?;
             let old = tree(&current);
             check_preconditions(call, options, &old)?;
-            let review = Review { server: self, call, operation: Operation::Delete, old: &old };
-            admission::validate(&review, &Value::Null)?;
+            let review = Review { server: self, call, operation: Operation::Delete, old: &old, options: Some(options) };
+            admission::mutate(&review, &mut Value::Null).await?;
+            admission::validate(&review, &Value::Null).await?;
             let mut new = old.clone();
             self.mark(call, options, &mut new);
             let done = is_done(&new);

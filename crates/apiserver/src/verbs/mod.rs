@@ -28,7 +28,7 @@ impl Server {
                 return Err(Status::internal("the version that was found could not be made durable"));
             }
         }
-        let warnings = call.kind.deprecation().map(String::from).into_iter().chain(warnings).collect();
+        let warnings = call.kind.deprecation().map(String::from).into_iter().chain(warnings).chain(call.take_warnings()).collect();
         Ok(Answered { answer: answer?, warnings })
     }
 
