@@ -121,6 +121,7 @@ impl Server {
         let given = match call.verb {
             Verb::Get => {
                 let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
+                let object = self.shown(&call.kind, object).await?;
                 return Ok(Answer::Transient { value: scale_of(&call.kind, &self.tree(call, &object)), created: false });
             }
             Verb::Update => Some(self.decode_subresource(call, warnings)?),

@@ -1,10 +1,10 @@
 //! Create.
 
-use gantry_object::{Status, Value, meta};
+use gantry_object::{Encoded, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 use serde_json::json;
 
-use super::change::{commit_failed, invalid};
+use super::change::{commit_failed, invalid, told};
 use super::ownership::Tracking;
 use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call};
@@ -78,16 +78,14 @@ impl Server {
         }
         let name = meta::name(&object).to_owned();
         let expires = self.expiry(call);
-        let mut encoded = self.encode(call, object);
+        let shown = call.kind.converts_by_webhook().then(|| object.clone());
+        let encoded = self.stored_form(&call.kind, object).await?;
         let mut txn = Txn::create(key, encoded.clone());
         if let Some(at) = expires {
             txn = txn.expiring(at);
         }
         match self.store().commit(txn).await {
-            Ok(revision) => {
-                encoded.revision = revision;
-                Ok(Answer::Object { object: encoded, created: true })
-            }
+            Ok(revision) => Ok(Answer::Object { object: Encoded { revision, ..told(shown, encoded) }, created: true }),
             Err(CommitError::Conflict { .. }) => Err(Status::already_exists(&call.resource(), &name)),
             Err(error) => Err(commit_failed(&error)),
         }

@@ -78,7 +78,13 @@ impl Server {
             .map_err(|gone| Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest)))?;
         let mut initial = VecDeque::new();
         if sends_initial {
-            initial.extend(snapshot.list(&resource, namespace, None).map(|item| item.object.clone()).filter(|o| filter.matches(&call, o)));
+            let all = snapshot.list(&resource, namespace, None).map(|item| item.object.clone());
+            if call.kind.converts_by_webhook() {
+                let all = self.all_shown(&call.kind, all.collect()).await?;
+                initial.extend(all.into_iter().filter(|o| filter.matches(&call, o)));
+            } else {
+                initial.extend(all.filter(|o| filter.matches(&call, o)));
+            }
         }
         let ends_initial = sends_initial && options.initial_events == Some(true) && options.bookmarks;
         let initial_bookmark = ends_initial.then(|| snapshot.revision());
@@ -157,8 +163,16 @@ impl Feed {
                 self.watcher.next().await
             };
             match event {
+                Ok(event) if self.call.kind.converts_by_webhook() => match self.see_converted(&event).await {
+                    Ok(Some(told)) => return Some(told),
+                    Ok(None) => {}
+                    Err(status) => {
+                        self.over = true;
+                        return Some(Told::Gone(Box::new(status)));
+                    }
+                },
                 Ok(event) => {
-                    if let Some(told) = self.see(event) {
+                    if let Some(told) = self.see(&event.kind).map(|(change, object)| Told::Change { change, object, event: Some(event) }) {
                         return Some(told);
                     }
                 }
@@ -171,10 +185,23 @@ impl Feed {
         }
     }
 
+    /// The same of an event whose objects a webhook converts first.
+    async fn see_converted(&self, event: &Event) -> Result<Option<Told>, Status> {
+        let kind = match event.kind.clone() {
+            EventKind::Put { new, prev } => {
+                let mut all = self.server.all_shown(&self.call.kind, std::iter::once(new).chain(prev).collect()).await?.into_iter();
+                let Some(new) = all.next() else { return Ok(None) };
+                EventKind::Put { new, prev: all.next() }
+            }
+            EventKind::Delete { prev, revision } => EventKind::Delete { prev: self.server.shown(&self.call.kind, prev).await?, revision },
+        };
+        Ok(self.see(&kind).map(|(change, object)| Told::Change { change, object, event: None }))
+    }
+
     /// What the watcher sees of an event: an object that starts to match appears, one that stops disappears.
-    fn see(&self, event: Arc<Event>) -> Option<Told> {
+    fn see(&self, event: &EventKind) -> Option<(Change, Encoded)> {
         let matches = |object: &Encoded| self.filter.matches(&self.call, object);
-        let (change, object) = match &event.kind {
+        Some(match event {
             EventKind::Put { new, prev } => {
                 let (is, was) = (matches(new), prev.as_ref().is_some_and(matches));
                 match (was, is) {
@@ -187,7 +214,6 @@ impl Feed {
             }
             EventKind::Delete { prev, revision } if matches(prev) => (Change::Deleted, Encoded { revision: *revision, ..prev.clone() }),
             EventKind::Delete { .. } => return None,
-        };
-        Some(Told::Change { change, object, event: Some(event) })
+        })
     }
 }

@@ -1,10 +1,12 @@
 //! The API as its clients see it: whole servers on simulated disks, talked to over HTTP and in process.
 #![allow(clippy::unwrap_used)]
 
+mod outside;
 mod world;
 
 mod apply;
 mod components;
+mod conversions;
 mod customs;
 mod deletes;
 mod formats;

@@ -189,11 +189,4 @@ impl crate::server::Server {
         }
         self.kinds().iter().filter(|k| k.stored()).filter(is_other).filter(|k| store_resource(k) == resource).cloned().collect()
     }
-
-    /// An object of one version of a kind as another writes it.
-    pub(crate) async fn converted(&self, object: Value, from: &Kind, to: &Kind) -> Result<Value, Status> {
-        let mut converted = to.from_storage(from.to_storage(object));
-        converted["apiVersion"] = to.api_version().into();
-        Ok(converted)
-    }
 }
