@@ -19,7 +19,6 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 pub(crate) use place::Place;
-pub(crate) use service::{Backend, ServiceError};
 
 use crate::server::Server;
 
@@ -68,12 +67,6 @@ impl Callee {
         let tls = authorities.and_then(|pem| ClientTls::new(&pem, shown).map_err(|e| gantry_object::chain(&e)));
         Self { place, tls, trust: trust.into() }
     }
-
-    /// A place that is taken for what it says it is.
-    pub(crate) fn unverified(place: Place) -> Self {
-        let tls = ClientTls::unverified().map_err(|e| gantry_object::chain(&e));
-        Self { place, tls, trust: "unverified".into() }
-    }
 }
 
 /// A bundle of certificates as objects hold it: base64 of PEM. What is empty is none.
@@ -85,8 +78,11 @@ pub(crate) fn decode_bundle(bundle: &Value) -> Option<String> {
 /// The servers called so far, with the connections to them.
 #[derive(Default)]
 pub(crate) struct Outside {
-    origins: Mutex<BTreeMap<(SocketAddr, String, Arc<str>), Origin>>,
+    origins: Mutex<BTreeMap<OriginKey, Origin>>,
 }
+
+/// Where a server is, what its certificate must name, and whom its callers trust.
+type OriginKey = (SocketAddr, String, Arc<str>);
 
 impl Server {
     /// The way to a server at an address.

@@ -17,10 +17,8 @@ use gantry_schema::json_patch;
 use gantry_schema::ownership::Managed;
 
 pub(crate) use hooks::{Hook, Hooks};
-#[expect(unused_imports, reason = "policies match requests by the same rules")]
-pub(crate) use rules::Rule;
-pub(crate) use subject::Subject;
 
+use self::subject::Subject;
 use super::Review;
 use crate::outside::Post;
 use wire::{Question, Verdict};
