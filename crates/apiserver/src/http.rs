@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_client::{PatchType, Verb};
+use gantry_client::{Params, PatchType, Verb};
 use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::{ObjectName, Status};
 use gantry_ports::BoxFuture;
@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
-use crate::call::{Call, Notes, verb_name};
+use crate::call::{Call, FieldValidation, Media, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
@@ -54,6 +54,9 @@ impl Server {
         let user = self.authenticate(peer.certificate.as_deref(), bearer)?;
         let user = self.impersonate(user, &request)?;
         let target = path::parse(request.uri().path());
+        if let Some(remote) = self.remote_for(request.uri().path(), &target) {
+            return self.pass_on(request, user, &target, &remote).await;
+        }
         match target {
             Target::Resource(resource) => self.answer_resource(request, user, resource).await,
             Target::Other => self.answer_other(&request, &user),
@@ -66,7 +69,9 @@ impl Server {
         self.authorizer().check(self.store(), user, &Attributes::path(&verb, path))?;
         let accept = header(request, ACCEPT);
         if (path == "/api" || path == "/apis") && wants_aggregated(accept) {
-            return Ok(response(200, AGGREGATED, self.discovery().aggregated(path == "/api")));
+            let own = self.discovery().aggregated(path == "/api");
+            let all = if path == "/api" { own } else { self.with_remote_groups(own) };
+            return Ok(response(200, AGGREGATED, all));
         }
         if let Some(health) = Health::asked(path, request.uri().query().unwrap_or("")) {
             let (status, text) = health.answer(self.store());
@@ -77,10 +82,11 @@ impl Server {
             "/version" | "/version/" => Ok(json(version())),
             "/openid/v1/jwks" => Ok(response(200, "application/jwk-set+json", self.token_key().key_set().to_string())),
             "/openapi/v2" if wants_openapi_protobuf(accept) => Ok(response(200, &OPENAPI_PROTOBUF.replace('@', "."), openapi_protobuf())),
-            _ if path.starts_with("/openapi/") => {
-                self.openapi(path).map(|body| response(200, "application/json", body)).ok_or_else(Status::no_such_path)
-            }
-            _ => self.discover(path).map(json).ok_or_else(Status::no_such_path),
+            _ if path.starts_with("/openapi/") => self
+                .with_remote_schemas(path, self.openapi(path))
+                .map(|body| response(200, "application/json", body))
+                .ok_or_else(Status::no_such_path),
+            _ => self.with_older_remote_groups(path, self.discover(path)).map(json).ok_or_else(Status::no_such_path),
         }
     }
 
@@ -97,6 +103,10 @@ impl Server {
         // What patch it is matters only once it is known that this can be patched.
         let namespace = if kind.namespaced { path.namespace.clone() } else { String::new() };
         let object = ObjectName { namespace, name: path.name.clone() };
+        if path.subresource == "proxy" && kind.subresource("proxy").is_some() {
+            let call = proxy_call(user, kind, &path, object);
+            return self.proxy(&call, request, &query).await;
+        }
         let verb = path::verb(request.method(), &path, Some(patch.unwrap_or(PatchType::Json)));
         let verb = verb.filter(|verb| has_verb(&kind, &path.subresource, &object, *verb));
         let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
@@ -200,6 +210,25 @@ impl Server {
         let mut response = response(200, media_type, Bytes::new());
         *response.body_mut() = streaming(pieces);
         Ok(response)
+    }
+}
+
+/// A request for a proxy: what is sent and how is for the other end to judge.
+fn proxy_call(user: User, kind: Arc<Kind>, path: &ResourcePath, object: ObjectName) -> Call {
+    Call {
+        user,
+        verb: Verb::Get,
+        kind,
+        subresource: path.subresource.clone(),
+        object,
+        params: Params::default(),
+        field_validation: FieldValidation::Ignore,
+        media: Media::Json,
+        body: Bytes::new(),
+        agent: String::new(),
+        query_options: None,
+        own: false,
+        notes: Notes::default(),
     }
 }
 

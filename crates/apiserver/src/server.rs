@@ -12,6 +12,7 @@ use gantry_store::Store;
 use gantry_transport::{ClientTls, HttpsClient, Target};
 
 use crate::admission::Hooks;
+use crate::aggregate::{Aggregation, Remotes};
 use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
 use crate::custom::Customs;
@@ -84,6 +85,8 @@ struct Inner {
     node_ranges: NodeRanges,
     outside: Outside,
     hooks: Mutex<Follower<Hooks>>,
+    remotes: Mutex<Follower<Remotes>>,
+    aggregation: Aggregation,
     customs: Mutex<Follower<Customs>>,
     /// The documents of what is served, and the state they were made of.
     discovery: Mutex<Option<(Arc<()>, Arc<Discovery>)>>,
@@ -108,6 +111,7 @@ impl Server {
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let customs = Mutex::new(Follower::new(&parts.store));
         let hooks = Mutex::new(Follower::new(&parts.store));
+        let remotes = Mutex::new(Follower::new(&parts.store));
         let discovery = Mutex::new(None);
         Self(Arc::new(Inner {
             parts,
@@ -118,6 +122,8 @@ impl Server {
             node_ranges,
             outside: Outside::default(),
             hooks,
+            remotes,
+            aggregation: Aggregation::default(),
             customs,
             discovery,
         }))
@@ -176,6 +182,14 @@ impl Server {
         &self.0.hooks
     }
 
+    pub(crate) fn remotes_follower(&self) -> &Mutex<Follower<Remotes>> {
+        &self.0.remotes
+    }
+
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.0.aggregation
+    }
+
     pub(crate) fn custom_follower(&self) -> &Mutex<Follower<Customs>> {
         &self.0.customs
     }
@@ -231,9 +245,14 @@ impl Server {
         self.authorizer().check(self.store(), &call.user, &attributes)
     }
 
+    /// How nodes' own APIs are reached.
+    pub(crate) fn node_access(&self) -> Option<&NodeAccess> {
+        self.0.parts.nodes.as_ref()
+    }
+
     /// A client for a node's own API.
     pub(crate) fn dial_node(&self, target: Target) -> Option<HttpsClient> {
-        let access = self.0.parts.nodes.as_ref()?;
+        let access = self.node_access()?;
         Some(HttpsClient::new(target, access.tls.clone(), access.sockets.clone(), self.tasks().clone()))
     }
 

@@ -14,7 +14,7 @@ mod tls;
 pub use body::{Body, full, in_pieces, streaming};
 pub use dial::{DialError, HttpsClient, Target};
 pub use origin::Origin;
-pub use relay::relay;
+pub use relay::{forward, relay};
 pub use resolve::{resolve, system_authorities};
 pub use serve::{Handler, Peer, serve};
 pub use tls::{ClientTls, ServerTls, ServingCertificate, TlsError};

@@ -23,6 +23,9 @@ fn options(call: &Call, query: &Query) -> Value {
     for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| query.is_true(flag)) {
         options[flag] = json!(true);
     }
+    if call.subresource == "proxy" {
+        return options;
+    }
     for text in ["container", "path"].into_iter().filter(|text| !query.get(text).is_empty()) {
         options[text] = json!(query.get(text));
     }

@@ -256,7 +256,7 @@ fn frees_names(event: &Event) -> Option<String> {
 }
 
 /// A call on the server's own account.
-fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
+pub(crate) fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
     Call {
         user: User::authenticated("system:apiserver", &[MASTERS]),
         verb: Verb::Delete,

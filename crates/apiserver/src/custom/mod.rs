@@ -21,6 +21,7 @@ use crate::authorize::{Follow, Follower};
 use crate::server::Server;
 
 use convert::Converter;
+pub(crate) use keeper::own_call;
 pub(crate) use names::Names;
 
 /// The store's name for definitions.

@@ -19,6 +19,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 pub(crate) use place::Place;
+pub(crate) use service::ServiceError;
 
 use crate::server::Server;
 
@@ -66,6 +67,18 @@ impl Callee {
         let trust = format!("{}\0{}", bundle.unwrap_or_default(), shown.map_or("", |i| &i.certificate_pem));
         let tls = authorities.and_then(|pem| ClientTls::new(&pem, shown).map_err(|e| gantry_object::chain(&e)));
         Self { place, tls, trust: trust.into() }
+    }
+
+    /// The same, with a certificate shown.
+    pub(crate) fn unverified_showing(place: Place, shown: &Issued) -> Self {
+        let tls = ClientTls::unverified_showing(shown).map_err(|e| gantry_object::chain(&e));
+        Self { place, tls, trust: format!("unverified\0{}", shown.certificate_pem).into() }
+    }
+
+    /// A place that is taken for what it says it is.
+    pub(crate) fn unverified(place: Place) -> Self {
+        let tls = ClientTls::unverified().map_err(|e| gantry_object::chain(&e));
+        Self { place, tls, trust: "unverified".into() }
     }
 }
 

@@ -31,33 +31,51 @@ pub(crate) enum ServiceError {
 impl Server {
     /// An endpoint of a port of a Service, any of those that are ready.
     pub(crate) fn backend(&self, namespace: &str, name: &str, port: u16) -> Result<Backend, ServiceError> {
-        self.backend_of(namespace, name, &|p| p["port"].as_u64() == Some(port.into()), &port.to_string())
+        let (service, port) = self.service_port(namespace, name, &|p| p["port"].as_u64() == Some(port.into()), &port.to_string())?;
+        if service["spec"]["type"] == "ExternalName" {
+            let host = service["spec"]["externalName"].as_str().unwrap_or_default().to_owned();
+            return Ok(Backend { host, port: number(&port["port"]).unwrap_or_default() });
+        }
+        self.any(name, self.ready_endpoints(namespace, name, port["name"].as_str().unwrap_or_default(), &|_, _| true))
     }
 
-    /// The same for the port that `is` tells; `called` is what errors call it.
-    pub(crate) fn backend_of(
+    /// The same for the port that `is` tells (`called` is what errors call it), and only what is a pod as `is_pod` has it by address and name.
+    pub(crate) fn pod_behind(
         &self,
         namespace: &str,
         name: &str,
         is: &dyn Fn(&Value) -> bool,
         called: &str,
+        is_pod: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Backend, ServiceError> {
+        let (_, port) = self.service_port(namespace, name, is, called)?;
+        let fits = |ip: &str, target: &Value| target["kind"] == "Pod" && is_pod(ip, target["name"].as_str().unwrap_or_default());
+        self.any(name, self.ready_endpoints(namespace, name, port["name"].as_str().unwrap_or_default(), &fits))
+    }
+
+    fn any(&self, name: &str, found: Vec<Backend>) -> Result<Backend, ServiceError> {
+        let chosen = usize::try_from(self.random().below(found.len().max(1) as u64)).unwrap_or_default();
+        found.into_iter().nth(chosen).ok_or_else(|| ServiceError::NoEndpoints(name.into()))
+    }
+
+    fn service_port(&self, namespace: &str, name: &str, is: &dyn Fn(&Value) -> bool, called: &str) -> Result<(Value, Value), ServiceError> {
         let Some(service) = self.store().get(&Key::new(SERVICES, namespace, name)) else {
             return Err(ServiceError::NotFound(name.into()));
         };
         let service = tree(&service);
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
-        let port = ports.into_iter().find(|p| is(p)).ok_or_else(|| ServiceError::NoPort { name: name.into(), port: called.into() })?;
-        if service["spec"]["type"] == "ExternalName" {
-            let host = service["spec"]["externalName"].as_str().unwrap_or_default().to_owned();
-            return Ok(Backend { host, port: number(&port["port"]).unwrap_or_default() });
-        }
-        let ready = self.ready_endpoints(namespace, name, port["name"].as_str().unwrap_or_default());
-        let chosen = usize::try_from(self.random().below(ready.len().max(1) as u64)).unwrap_or_default();
-        ready.into_iter().nth(chosen).ok_or_else(|| ServiceError::NoEndpoints(name.into()))
+        let port = ports.into_iter().find(|p| is(p)).cloned();
+        let port = port.ok_or_else(|| ServiceError::NoPort { name: name.into(), port: called.into() })?;
+        Ok((service, port))
     }
 
-    fn ready_endpoints(&self, namespace: &str, service: &str, port: &str) -> Vec<Backend> {
+    /// Whether a Service has any slices, whatever is in them.
+    pub(crate) fn has_slices(&self, namespace: &str, service: &str) -> bool {
+        let label = format!("\"kubernetes.io/service-name\":\"{service}\"");
+        self.store().snapshot().list(SLICES, Some(namespace), None).any(|item| mentions(item.object, &label))
+    }
+
+    fn ready_endpoints(&self, namespace: &str, service: &str, port: &str, fits: &dyn Fn(&str, &Value) -> bool) -> Vec<Backend> {
         let snapshot = self.store().snapshot();
         // Stored objects are written without spaces: few others are decoded in vain.
         let label = format!("\"kubernetes.io/service-name\":\"{service}\"");
@@ -74,7 +92,8 @@ impl Server {
             };
             let endpoints = slice["endpoints"].as_array().into_iter().flatten();
             let ready = endpoints.filter(|e| e["conditions"]["ready"] != false);
-            found.extend(ready.filter_map(|e| Some(Backend { host: e["addresses"][0].as_str()?.to_owned(), port })));
+            let ready = ready.filter_map(|e| Some((e["addresses"][0].as_str()?, &e["targetRef"])));
+            found.extend(ready.filter(|(ip, target)| fits(ip, target)).map(|(ip, _)| Backend { host: ip.into(), port }));
         }
         found
     }

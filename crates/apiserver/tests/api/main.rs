@@ -12,6 +12,7 @@ mod deletes;
 mod formats;
 mod identities;
 mod lists;
+mod proxies;
 mod refusals;
 mod watches;
 mod writes;

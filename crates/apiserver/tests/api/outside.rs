@@ -74,8 +74,10 @@ impl Outside {
     }
 }
 
-/// Serves behind a new Service; returns the address and the bundle that vouches for the certificate.
+/// Serves behind a new Service; returns the address and the bundle that vouches for the certificate. Clients may show a certificate of the front proxy.
 pub(crate) async fn listen(world: &World, admin: &mut Http, service: &str, handler: Arc<impl Handler>) -> (SocketAddr, String) {
+    let known = admin.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication").await.expect(200);
+    let clients = known["data"]["requestheader-client-ca-file"].as_str().unwrap().to_owned();
     let listener = world.sockets.bind(SocketAddr::from(([10, 244, 9, 9], 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     // TLS reads the machine's own clock: what is issued at the world's start is good for decades.
@@ -83,7 +85,7 @@ pub(crate) async fn listen(world: &World, admin: &mut Http, service: &str, handl
     let authority = Authority::generate("outside", now, &*world.random).unwrap();
     let profile = Profile { dns_names: vec![format!("{service}.default.svc")], server: true, ..Profile::default() };
     let issued = authority.issue(&profile, Duration::from_secs(1 << 30), now, &*world.random).unwrap();
-    let tls = ServerTls::new(ServingCertificate::new(&issued).unwrap(), authority.certificate_pem()).unwrap();
+    let tls = ServerTls::new(ServingCertificate::new(&issued).unwrap(), &clients).unwrap();
     serve(listener, tls, &world.tasks, handler);
     let ports = json!([{"port": 443, "targetPort": address.port()}]);
     let object = json!({"metadata": {"name": service}, "spec": {"ports": ports, "selector": {"app": service}}});
