@@ -18,6 +18,7 @@ use crate::call::{Call, FieldValidation, Media, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
+use crate::metrics::Series;
 use crate::options::{field_validation, manager_of, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
@@ -36,10 +37,17 @@ impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request, peer: Peer) -> BoxFuture<'static, Response> {
         Box::pin(async move {
             let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, false).map(|a| a.format).unwrap_or_default();
-            match self.answer(request, &peer).await {
+            let target = path::parse(request.uri().path());
+            let query = request.uri().query().unwrap_or("");
+            let watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && Query::parse(query).is_true("watch"));
+            let under_way = self.metrics().begin(Series::of(&self, request.method(), &target, watch));
+            let begun = self.clock().monotonic();
+            let response = match self.answer(request, target, &peer).await {
                 Ok(response) => response,
                 Err(status) => status_response(&self, format, &status),
-            }
+            };
+            self.metrics().answered(&under_way, response.status().as_u16(), self.clock().monotonic().saturating_sub(begun));
+            response
         })
     }
 }
@@ -49,11 +57,10 @@ fn header(request: &Request, name: http::HeaderName) -> &str {
 }
 
 impl Server {
-    async fn answer(&self, request: Request, peer: &Peer) -> Result<Response, Status> {
+    async fn answer(&self, request: Request, target: Target, peer: &Peer) -> Result<Response, Status> {
         let bearer = header(&request, AUTHORIZATION).strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty());
         let user = self.authenticate(peer.certificate.as_deref(), bearer)?;
         let user = self.impersonate(user, &request)?;
-        let target = path::parse(request.uri().path());
         if let Some(remote) = self.remote_for(request.uri().path(), &target) {
             return self.pass_on(request, user, &target, &remote).await;
         }
@@ -79,6 +86,7 @@ impl Server {
         }
         let json = |value: gantry_object::Value| response(200, "application/json", value.to_string());
         match path {
+            "/metrics" => Ok(response(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics_text())),
             "/version" | "/version/" => Ok(json(version())),
             "/openid/v1/jwks" => Ok(response(200, "application/jwk-set+json", self.token_key().key_set().to_string())),
             "/openapi/v2" if wants_openapi_protobuf(accept) => Ok(response(200, &OPENAPI_PROTOBUF.replace('@', "."), openapi_protobuf())),
@@ -188,7 +196,10 @@ impl Server {
         let media_type = encoder.media_type();
         let (send, pieces) = mpsc::channel(BUFFER);
         let end = self.clock().sleep(lasts);
+        let (server, kind) = (self.clone(), feed.call().kind.clone());
         self.tasks().spawn(async move {
+            let series = Series::of(&server, &http::Method::GET, &Target::Resource(path_of(&kind)), true);
+            let _under_way = server.metrics().begin(series);
             let mut end = end;
             loop {
                 let told = gantry_ports::select! {
@@ -198,6 +209,7 @@ impl Server {
                 };
                 let Some(told) = told else { break };
                 let piece = encoder.encode(told);
+                server.metrics().watch_events(&kind, 1);
                 let sent = gantry_ports::select! {
                     sent = send.send(piece) => sent.is_ok(),
                     () = &mut end => false,
@@ -211,6 +223,11 @@ impl Server {
         *response.body_mut() = streaming(pieces);
         Ok(response)
     }
+}
+
+/// The path of all objects of a kind.
+fn path_of(kind: &Kind) -> ResourcePath {
+    ResourcePath { group: kind.group.clone(), version: kind.version.clone(), resource: kind.plural.clone(), ..ResourcePath::default() }
 }
 
 /// A request for a proxy: what is sent and how is for the other end to judge.

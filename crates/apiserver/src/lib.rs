@@ -17,6 +17,7 @@ mod health;
 mod http;
 mod impersonate;
 mod in_process;
+mod metrics;
 mod node_ranges;
 mod options;
 mod outside;

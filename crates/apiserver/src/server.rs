@@ -17,6 +17,7 @@ use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
 use crate::custom::Customs;
 use crate::discovery::Discovery;
+use crate::metrics::Metrics;
 use crate::node_ranges::NodeRanges;
 use crate::outside::Outside;
 use crate::services::Allocator;
@@ -87,6 +88,7 @@ struct Inner {
     hooks: Mutex<Follower<Hooks>>,
     remotes: Mutex<Follower<Remotes>>,
     aggregation: Aggregation,
+    metrics: Metrics,
     customs: Mutex<Follower<Customs>>,
     /// The documents of what is served, and the state they were made of.
     discovery: Mutex<Option<(Arc<()>, Arc<Discovery>)>>,
@@ -113,6 +115,8 @@ impl Server {
         let hooks = Mutex::new(Follower::new(&parts.store));
         let remotes = Mutex::new(Follower::new(&parts.store));
         let discovery = Mutex::new(None);
+        let metrics = Metrics::default();
+        metrics.started(parts.clock.now().seconds().unsigned_abs());
         Self(Arc::new(Inner {
             parts,
             kinds,
@@ -124,6 +128,7 @@ impl Server {
             hooks,
             remotes,
             aggregation: Aggregation::default(),
+            metrics,
             customs,
             discovery,
         }))
@@ -188,6 +193,10 @@ impl Server {
 
     pub(crate) fn aggregation(&self) -> &Aggregation {
         &self.0.aggregation
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     pub(crate) fn custom_follower(&self) -> &Mutex<Follower<Customs>> {

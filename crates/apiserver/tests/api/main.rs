@@ -4,6 +4,7 @@
 mod outside;
 mod world;
 
+mod aggregation;
 mod apply;
 mod components;
 mod conversions;
@@ -12,7 +13,9 @@ mod deletes;
 mod formats;
 mod identities;
 mod lists;
+mod metrics;
 mod proxies;
 mod refusals;
 mod watches;
+mod webhooks;
 mod writes;

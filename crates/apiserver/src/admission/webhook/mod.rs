@@ -83,7 +83,12 @@ async fn ask(subject: &Subject<'_>, hook: &Hook, kind: &Kind, object: &Value, ol
     let uid = server.random().uuid();
     let body = Question { subject, uid: &uid, version, kind, object, old }.encode();
     let post = Post { callee: &hook.callee, body, timeout: hook.timeout, largest_answer: LARGEST_ANSWER };
-    let answer = server.post(post).await.map_err(|e| Failure::Call(format!("failed to call webhook: {e}")))?;
+    let begun = server.clock().monotonic();
+    let answer = server.post(post).await;
+    let taken = server.clock().monotonic().saturating_sub(begun);
+    let rejected = answer.is_err() && !hook.ignores_failure;
+    server.metrics().webhook(&hook.name, mutating, subject.operation, rejected, taken);
+    let answer = answer.map_err(|e| Failure::Call(format!("failed to call webhook: {e}")))?;
     let read = wire::read(&answer, &hook.name, &uid, version, mutating);
     let mut verdict = read.map_err(|why| Failure::Call(format!("received invalid webhook response: {why}")))?;
     for warning in &verdict.warnings {
