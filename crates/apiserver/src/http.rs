@@ -18,12 +18,12 @@ use crate::call::{Call, FieldValidation, Media, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
-use crate::metrics::Series;
+use crate::metrics::{Series, UnderWay};
 use crate::options::{field_validation, manager_of, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
-use crate::user::User;
+use crate::user::{MASTERS, User};
 use crate::verbs::watch::WatchOptions;
 
 /// The largest body taken, in bytes.
@@ -42,7 +42,7 @@ impl Handler for Server {
             let watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && Query::parse(query).is_true("watch"));
             let under_way = self.metrics().begin(Series::of(&self, request.method(), &target, watch));
             let begun = self.clock().monotonic();
-            let response = match self.answer(request, target, &peer).await {
+            let response = match self.answer(request, target, &peer, &under_way).await {
                 Ok(response) => response,
                 Err(status) => status_response(&self, format, &status),
             };
@@ -57,10 +57,14 @@ fn header(request: &Request, name: http::HeaderName) -> &str {
 }
 
 impl Server {
-    async fn answer(&self, request: Request, target: Target, peer: &Peer) -> Result<Response, Status> {
+    async fn answer(&self, request: Request, target: Target, peer: &Peer, under_way: &UnderWay<'_>) -> Result<Response, Status> {
         let bearer = header(&request, AUTHORIZATION).strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty());
         let user = self.authenticate(peer.certificate.as_deref(), bearer)?;
         let user = self.impersonate(user, &request)?;
+        // The administrators can always look at what crowds the others out.
+        if self.metrics().is_crowded(under_way) && !user.is_in(MASTERS) {
+            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        }
         if let Some(remote) = self.remote_for(request.uri().path(), &target) {
             return self.pass_on(request, user, &target, &remote).await;
         }

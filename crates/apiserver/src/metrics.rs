@@ -16,6 +16,10 @@ const REQUEST_BOUNDS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 
 /// Those of the durations of webhooks.
 const WEBHOOK_BOUNDS: [f64; 7] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
 
+/// How many requests may be under way at once, as upstream limits them: those that read, and those that change something.
+const MOST_READING: i64 = 400;
+const MOST_MUTATING: i64 = 200;
+
 /// What tells one series of requests from others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Series {
@@ -139,9 +143,12 @@ pub(crate) struct Metrics {
     mutating: AtomicI64,
     /// Pieces of watches that were sent, by group, version and kind.
     watch_events: Mutex<BTreeMap<(String, String, String), u64>>,
-    webhooks: Mutex<BTreeMap<(String, &'static str, &'static str, bool), Histogram>>,
+    webhooks: Mutex<BTreeMap<WebhookSeries, Histogram>>,
     started: AtomicU64,
 }
+
+/// The name of a webhook, its kind, the operation, and whether the request was refused for it.
+type WebhookSeries = (String, &'static str, &'static str, bool);
 
 #[derive(Default)]
 struct OfSeries {
@@ -185,6 +192,12 @@ impl Metrics {
             self.in_flight(&series).fetch_add(1, Ordering::Relaxed);
         }
         UnderWay { metrics: self, series }
+    }
+
+    /// Whether more requests of a kind are under way than may be, this one counted.
+    pub(crate) fn is_crowded(&self, under_way: &UnderWay<'_>) -> bool {
+        let most = if under_way.series.is_mutating() { MOST_MUTATING } else { MOST_READING };
+        !under_way.series.is_long_running() && self.in_flight(&under_way.series).load(Ordering::Relaxed) > most
     }
 
     /// Counts an answer.
@@ -297,6 +310,27 @@ impl Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_at_once_are_a_crowd_until_some_end() {
+        let metrics = Metrics::default();
+        let series = |verb, subresource: &str| Series {
+            verb,
+            group: String::new(),
+            version: "v1".into(),
+            resource: "pods".into(),
+            subresource: subresource.into(),
+            scope: "resource",
+        };
+        let mut writing: Vec<UnderWay<'_>> = (0..200).map(|_| metrics.begin(series("PUT", ""))).collect();
+        assert!(!metrics.is_crowded(&writing[0]));
+        writing.push(metrics.begin(series("PUT", "")));
+        assert!(metrics.is_crowded(&writing[200]));
+        assert!(!metrics.is_crowded(&metrics.begin(series("GET", ""))), "readers do not wait for writers");
+        assert!(!metrics.is_crowded(&metrics.begin(series("POST", "exec"))), "what lasts is not counted");
+        writing.pop();
+        assert!(!metrics.is_crowded(&writing[0]));
+    }
 
     #[test]
     fn buckets_are_cumulative() {
