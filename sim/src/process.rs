@@ -9,7 +9,7 @@ use gantry_kinds::Registry;
 use gantry_object::{Resource, Status, Timestamp};
 use gantry_pki::TokenKey;
 use gantry_ports::disk::SimDisk;
-use gantry_ports::{Clock, Random, SeededRandom, SimulatedClock, Tasks};
+use gantry_ports::{Clock, Random, SeededRandom, SimulatedClock, SimulatedSockets, Tasks};
 use gantry_store::{Limits, Store, log};
 use serde_json::json;
 use tokio::sync::watch;
@@ -126,6 +126,7 @@ fn parts(machinery: &Machinery, store: &Store, tasks: &Tasks) -> Result<Parts, S
         clock,
         random,
         tasks: tasks.clone(),
+        sockets: Arc::new(SimulatedSockets::default()),
         nodes: None,
     })
 }

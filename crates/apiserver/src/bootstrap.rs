@@ -17,6 +17,9 @@ const CONFIG_MAPS: Resource = Resource::namespaced("", "v1", "configmaps", "Conf
 /// The ConfigMap in `kube-public` that tells joining nodes about the cluster.
 const CLUSTER_INFO: &str = "gantry-cluster";
 
+/// The ConfigMap by which extension servers know this one.
+const EXTENSION_AUTHENTICATION: &str = "extension-apiserver-authentication";
+
 const RBAC: [Resource; 4] = [
     Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole"),
     Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding"),
@@ -60,8 +63,19 @@ impl Server {
         let authority = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": self.config().authority}});
         objects.push((CONFIG_MAPS, "kube-public", authority));
         objects.extend(self.cluster_info());
+        // A cluster without an authority has nobody who could prove anything to other servers.
+        if !self.config().authority.is_empty() {
+            let published = self.front_proxy()?.published(&self.config().authority);
+            let name = json!({"name": EXTENSION_AUTHENTICATION, "namespace": "kube-system"});
+            objects.push((
+                CONFIG_MAPS,
+                "kube-system",
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": name, "data": published}),
+            ));
+        }
         self.ensure_all(&client, objects).await?;
         self.keep_definitions();
+        self.keep_api_services();
         Ok(())
     }
 
@@ -171,7 +185,8 @@ fn node_bindings() -> Vec<(Resource, &'static str, Value)> {
 /// Creates an object, or brings the endpoints of this server up to date where they stand.
 async fn ensure(client: &impl Api, resource: Resource, namespace: String, object: Value) -> Result<(), Status> {
     let name = gantry_object::meta::name(&object).to_owned();
-    let follows_address = matches!(resource.kind, "Endpoints" | "EndpointSlice");
+    // The front proxy's authority is made anew at every start.
+    let follows_address = matches!(resource.kind, "Endpoints" | "EndpointSlice") || name == EXTENSION_AUTHENTICATION;
     match client.call(Request::get(resource, &namespace, &name)).await {
         Ok(_) if follows_address => client.call(Request::new(Verb::Update, resource, &namespace, &name).with_body(&object)).await.map(drop),
         Ok(_) => Ok(()),

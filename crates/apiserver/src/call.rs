@@ -44,6 +44,28 @@ pub(crate) struct Call {
     pub(crate) agent: String,
     /// Delete options given in the query instead of the body.
     pub(crate) query_options: Option<DeleteOptions>,
+    /// Whether this server acts on its own account, within what somebody else was admitted to: then nobody outside is asked.
+    pub(crate) own: bool,
+    /// What the caller is to be warned of, beside what its verb finds.
+    pub(crate) notes: Notes,
+}
+
+/// Warnings that admission gathers. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl Notes {
+    /// Adds a warning, once.
+    pub(crate) fn warn(&self, text: &str) {
+        let mut texts = self.0.lock().expect("nothing panics while it holds this lock");
+        if !texts.iter().any(|t| t == text) {
+            texts.push(text.into());
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("nothing panics while it holds this lock"))
+    }
 }
 
 /// What a request came to.
@@ -99,6 +121,11 @@ impl Call {
     /// The field manager who writes.
     pub(crate) fn manager(&self) -> &str {
         if self.params.field_manager.is_empty() { &self.agent } else { &self.params.field_manager }
+    }
+
+    /// The warnings gathered since this was last called.
+    pub(crate) fn take_warnings(&self) -> Vec<String> {
+        self.notes.take()
     }
 
     /// Whether nothing may be changed.

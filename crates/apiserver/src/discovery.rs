@@ -83,6 +83,11 @@ impl Discovery {
         format!("{}-{digest:x}", env!("CARGO_PKG_VERSION"))
     }
 
+    /// Every group and version that is served.
+    pub(crate) fn versions(&self) -> Vec<GroupVersion> {
+        self.groups.iter().flat_map(|(g, versions)| versions.iter().map(|v| GroupVersion::new(g, v))).collect()
+    }
+
     fn group(&self, name: &str) -> Option<Value> {
         let (group, versions) = self.groups.iter().find(|(g, _)| g == name && !g.is_empty())?;
         let of = |v: &String| json!({"groupVersion": GroupVersion::new(group, v).to_string(), "version": v});

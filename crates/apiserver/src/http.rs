@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gantry_client::{PatchType, Verb};
+use gantry_client::{Params, PatchType, Verb};
 use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::{ObjectName, Status};
 use gantry_ports::BoxFuture;
@@ -13,15 +13,16 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AG
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::authorize::Attributes;
-use crate::call::{Call, verb_name};
+use crate::call::{Call, FieldValidation, Media, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
 use crate::health::Health;
+use crate::metrics::{Series, UnderWay};
 use crate::options::{field_validation, manager_of, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
-use crate::user::User;
+use crate::user::{MASTERS, User};
 use crate::verbs::watch::{Feed, WatchOptions};
 
 /// The largest body taken, in bytes.
@@ -35,10 +36,17 @@ impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request, peer: Peer) -> BoxFuture<'static, Response> {
         Box::pin(async move {
             let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, false).map(|a| a.format).unwrap_or_default();
-            match self.answer(request, &peer).await {
+            let target = path::parse(request.uri().path());
+            let query = request.uri().query().unwrap_or("");
+            let watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && Query::parse(query).is_true("watch"));
+            let under_way = self.metrics().begin(Series::of(&self, request.method(), &target, watch));
+            let begun = self.clock().monotonic();
+            let response = match self.answer(request, target, &peer, &under_way).await {
                 Ok(response) => response,
                 Err(status) => status_response(&self, format, &status),
-            }
+            };
+            self.metrics().answered(&under_way, response.status().as_u16(), self.clock().monotonic().saturating_sub(begun));
+            response
         })
     }
 }
@@ -48,11 +56,17 @@ fn header(request: &Request, name: http::HeaderName) -> &str {
 }
 
 impl Server {
-    async fn answer(&self, request: Request, peer: &Peer) -> Result<Response, Status> {
+    async fn answer(&self, request: Request, target: Target, peer: &Peer, under_way: &UnderWay) -> Result<Response, Status> {
         let bearer = header(&request, AUTHORIZATION).strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty());
         let user = self.authenticate(peer.certificate.as_deref(), bearer)?;
         let user = self.impersonate(user, &request)?;
-        let target = path::parse(request.uri().path());
+        // The administrators can always look at what crowds the others out.
+        if self.metrics().is_crowded(under_way) && !user.is_in(MASTERS) {
+            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        }
+        if let Some(remote) = self.remote_for(request.uri().path(), &target) {
+            return self.pass_on(request, user, &target, &remote).await;
+        }
         match target {
             Target::Resource(resource) => self.answer_resource(request, user, resource).await,
             Target::Other => self.answer_other(&request, &user),
@@ -65,7 +79,9 @@ impl Server {
         self.authorizer().check(self.store(), user, &Attributes::path(&verb, path))?;
         let accept = header(request, ACCEPT);
         if (path == "/api" || path == "/apis") && wants_aggregated(accept) {
-            return Ok(response(200, AGGREGATED, self.discovery().aggregated(path == "/api")));
+            let own = self.discovery().aggregated(path == "/api");
+            let all = if path == "/api" { own } else { self.with_remote_groups(own) };
+            return Ok(response(200, AGGREGATED, all));
         }
         if let Some(health) = Health::asked(path, request.uri().query().unwrap_or("")) {
             let (status, text) = health.answer(self.store());
@@ -73,13 +89,15 @@ impl Server {
         }
         let json = |value: gantry_object::Value| response(200, "application/json", value.to_string());
         match path {
+            "/metrics" => Ok(response(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics_text())),
             "/version" | "/version/" => Ok(json(version())),
             "/openid/v1/jwks" => Ok(response(200, "application/jwk-set+json", self.token_key().key_set().to_string())),
             "/openapi/v2" if wants_openapi_protobuf(accept) => Ok(response(200, &OPENAPI_PROTOBUF.replace('@', "."), openapi_protobuf())),
-            _ if path.starts_with("/openapi/") => {
-                self.openapi(path).map(|body| response(200, "application/json", body)).ok_or_else(Status::no_such_path)
-            }
-            _ => self.discover(path).map(json).ok_or_else(Status::no_such_path),
+            _ if path.starts_with("/openapi/") => self
+                .with_remote_schemas(path, self.openapi(path))
+                .map(|body| response(200, "application/json", body))
+                .ok_or_else(Status::no_such_path),
+            _ => self.with_older_remote_groups(path, self.discover(path)).map(json).ok_or_else(Status::no_such_path),
         }
     }
 
@@ -96,6 +114,10 @@ impl Server {
         // What patch it is matters only once it is known that this can be patched.
         let namespace = if kind.namespaced { path.namespace.clone() } else { String::new() };
         let object = ObjectName { namespace, name: path.name.clone() };
+        if path.subresource == "proxy" && kind.subresource("proxy").is_some() {
+            let call = proxy_call(user, kind, &path, object);
+            return self.proxy(&call, request, &query).await;
+        }
         let verb = path::verb(request.method(), &path, Some(patch.unwrap_or(PatchType::Json)));
         let verb = verb.filter(|verb| has_verb(&kind, &path.subresource, &object, *verb));
         let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
@@ -130,6 +152,8 @@ impl Server {
             body: Bytes::new(),
             agent: manager_of(header(&request, USER_AGENT)),
             query_options: query_options(&query)?,
+            own: false,
+            notes: Notes::default(),
         };
         if is_watch && matches!(verb, Verb::Get | Verb::List) {
             return self.answer_watch(call, accept, &query).await;
@@ -171,9 +195,12 @@ impl Server {
             }
             Err(status) => return Err(status),
         };
+        let kind = feed.call().kind.clone();
+        let series = Series::of(self, &http::Method::GET, &Target::Resource(path_of(&kind)), true);
+        let under_way = self.metrics().begin(series);
         let encoder = WatchEncoder::new(self.clone(), feed.call().clone(), accept);
         let mut response = response(200, encoder.media_type(), Bytes::new());
-        *response.body_mut() = streaming(Watching { feed, encoder, end: self.clock().sleep(lasts) });
+        *response.body_mut() = streaming(Watching { feed, encoder, end: self.clock().sleep(lasts), kind, under_way });
         Ok(response)
     }
 }
@@ -183,6 +210,8 @@ struct Watching {
     feed: Feed,
     encoder: WatchEncoder,
     end: BoxFuture<'static, ()>,
+    kind: Arc<Kind>,
+    under_way: UnderWay,
 }
 
 impl Pieces for Watching {
@@ -192,14 +221,44 @@ impl Pieces for Watching {
             () = &mut self.end => return None,
         };
         let first = self.encoder.encode(told);
-        let Some(told) = self.feed.next_ready() else { return Some(first) };
+        let Some(told) = self.feed.next_ready() else {
+            self.under_way.watch_events(&self.kind, 1);
+            return Some(first);
+        };
         let mut piece = [first, self.encoder.encode(told)].concat();
+        let mut count = 2;
         while piece.len() < PIECE
             && let Some(told) = self.feed.next_ready()
         {
             piece.extend_from_slice(&self.encoder.encode(told));
+            count += 1;
         }
+        self.under_way.watch_events(&self.kind, count);
         Some(piece.into())
+    }
+}
+
+/// The path of all objects of a kind.
+fn path_of(kind: &Kind) -> ResourcePath {
+    ResourcePath { group: kind.group.clone(), version: kind.version.clone(), resource: kind.plural.clone(), ..ResourcePath::default() }
+}
+
+/// A request for a proxy: what is sent and how is for the other end to judge.
+fn proxy_call(user: User, kind: Arc<Kind>, path: &ResourcePath, object: ObjectName) -> Call {
+    Call {
+        user,
+        verb: Verb::Get,
+        kind,
+        subresource: path.subresource.clone(),
+        object,
+        params: Params::default(),
+        field_validation: FieldValidation::Ignore,
+        media: Media::Json,
+        body: Bytes::new(),
+        agent: String::new(),
+        query_options: None,
+        own: false,
+        notes: Notes::default(),
     }
 }
 

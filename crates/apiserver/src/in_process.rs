@@ -7,7 +7,7 @@ use gantry_ports::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::authorize::Attributes;
-use crate::call::{Answer, Call, FieldValidation, Media, verb_name};
+use crate::call::{Answer, Call, FieldValidation, Media, Notes, verb_name};
 use crate::http::has_verb;
 use crate::server::Server;
 use crate::user::User;
@@ -42,6 +42,9 @@ impl LocalClient {
             body: Bytes::new(),
             agent: component(&self.user).into(),
             query_options: None,
+            // What a cluster needs to start does not wait for what runs on it.
+            own: self.user.name == "system:apiserver",
+            notes: Notes::default(),
         })
     }
 }

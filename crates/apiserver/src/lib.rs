@@ -2,8 +2,10 @@
 //!
 //! Everything that changes the cluster comes through [`Server`], over HTTPS or through [`Server::client`], and passes every stage
 //! of the pipeline. Only this room touches the store. It never acts on its own: controllers do.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod admission;
+mod aggregate;
 mod authenticate;
 mod authorize;
 mod bootstrap;
@@ -15,9 +17,12 @@ mod health;
 mod http;
 mod impersonate;
 mod in_process;
+mod metrics;
 mod node_ranges;
 mod options;
+mod outside;
 mod path;
+mod proxy;
 mod server;
 mod services;
 mod subresource;

@@ -11,11 +11,15 @@ use gantry_ports::{Clock, Random, Sockets, Tasks};
 use gantry_store::Store;
 use gantry_transport::{ClientTls, HttpsClient, Target};
 
+use crate::admission::Hooks;
+use crate::aggregate::{Aggregation, Remotes};
 use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
 use crate::custom::Customs;
 use crate::discovery::Discovery;
+use crate::metrics::Metrics;
 use crate::node_ranges::NodeRanges;
+use crate::outside::Outside;
 use crate::services::Allocator;
 use crate::user::User;
 
@@ -54,6 +58,8 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Runs watches.
     pub tasks: Tasks,
+    /// The network, for the servers that this one calls: webhooks, extension servers, what is proxied to.
+    pub sockets: Arc<dyn Sockets>,
     /// How nodes' own APIs are reached; without, logs and streams of containers cannot be had.
     pub nodes: Option<NodeAccess>,
 }
@@ -78,6 +84,11 @@ struct Inner {
     authorizer: Authorizer,
     services: Allocator,
     node_ranges: NodeRanges,
+    outside: Outside,
+    hooks: Mutex<Follower<Hooks>>,
+    remotes: Mutex<Follower<Remotes>>,
+    aggregation: Aggregation,
+    metrics: Arc<Metrics>,
     customs: Mutex<Follower<Customs>>,
     /// The documents of what is served, and the state they were made of.
     discovery: Mutex<Option<(Arc<()>, Arc<Discovery>)>>,
@@ -101,8 +112,26 @@ impl Server {
         let services = Allocator::new(&parts.config, &parts.store);
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let customs = Mutex::new(Follower::new(&parts.store));
+        let hooks = Mutex::new(Follower::new(&parts.store));
+        let remotes = Mutex::new(Follower::new(&parts.store));
         let discovery = Mutex::new(None);
-        Self(Arc::new(Inner { parts, kinds, by_plural, authorizer, services, node_ranges, customs, discovery }))
+        let metrics = Arc::new(Metrics::default());
+        metrics.started(parts.clock.now().seconds().unsigned_abs());
+        Self(Arc::new(Inner {
+            parts,
+            kinds,
+            by_plural,
+            authorizer,
+            services,
+            node_ranges,
+            outside: Outside::default(),
+            hooks,
+            remotes,
+            aggregation: Aggregation::default(),
+            metrics,
+            customs,
+            discovery,
+        }))
     }
 
     /// What the operator decided.
@@ -126,6 +155,14 @@ impl Server {
         &self.0.parts.tasks
     }
 
+    pub(crate) fn sockets(&self) -> &Arc<dyn Sockets> {
+        &self.0.parts.sockets
+    }
+
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.0.outside
+    }
+
     pub(crate) fn token_key(&self) -> &TokenKey {
         &self.0.parts.token_key
     }
@@ -144,6 +181,22 @@ impl Server {
 
     pub(crate) fn node_ranges(&self) -> &NodeRanges {
         &self.0.node_ranges
+    }
+
+    pub(crate) fn hooks_follower(&self) -> &Mutex<Follower<Hooks>> {
+        &self.0.hooks
+    }
+
+    pub(crate) fn remotes_follower(&self) -> &Mutex<Follower<Remotes>> {
+        &self.0.remotes
+    }
+
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.0.aggregation
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
     }
 
     pub(crate) fn custom_follower(&self) -> &Mutex<Follower<Customs>> {
@@ -201,9 +254,14 @@ impl Server {
         self.authorizer().check(self.store(), &call.user, &attributes)
     }
 
+    /// How nodes' own APIs are reached.
+    pub(crate) fn node_access(&self) -> Option<&NodeAccess> {
+        self.0.parts.nodes.as_ref()
+    }
+
     /// A client for a node's own API.
     pub(crate) fn dial_node(&self, target: Target) -> Option<HttpsClient> {
-        let access = self.0.parts.nodes.as_ref()?;
+        let access = self.node_access()?;
         Some(HttpsClient::new(target, access.tls.clone(), access.sockets.clone(), self.tasks().clone()))
     }
 

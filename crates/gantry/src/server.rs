@@ -116,6 +116,7 @@ pub(crate) async fn start(world: &World, dir: &DataDir, identity: &ClusterIdenti
         clock: world.clock.clone(),
         random: world.random.clone(),
         tasks: world.tasks.clone(),
+        sockets: world.sockets.clone(),
         nodes,
     });
     server.bootstrap().await.map_err(|e| Failure::act("making what every cluster has", e))?;

@@ -20,6 +20,14 @@ pub struct Target {
     pub name: String,
 }
 
+impl Target {
+    /// Name and port, as URLs and the Host header have them.
+    pub fn authority(&self) -> String {
+        let port = self.address.port();
+        if self.name.contains(':') { format!("[{}]:{port}", self.name) } else { format!("{}:{port}", self.name) }
+    }
+}
+
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -86,7 +94,7 @@ impl HttpsClient {
     pub async fn send(&self, mut request: http::Request<Body>) -> Result<http::Response<Incoming>, DialError> {
         let mut sender = self.connection().await?;
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-        *request.uri_mut() = format!("https://{}{path}", self.authority()).parse().unwrap_or_else(|_| Uri::default());
+        *request.uri_mut() = format!("https://{}{path}", self.target.authority()).parse().unwrap_or_else(|_| Uri::default());
         let address = self.target.address;
         sender.send_request(request).await.map_err(|source| DialError::Http { address, source })
     }
@@ -104,15 +112,10 @@ impl HttpsClient {
             // The request's own future learns of any failure.
             let _ = connection.with_upgrades().await;
         });
-        if let Ok(host) = self.authority().parse() {
+        if let Ok(host) = self.target.authority().parse() {
             request.headers_mut().insert(http::header::HOST, host);
         }
         sender.send_request(request).await.map_err(failed)
-    }
-
-    fn authority(&self) -> String {
-        let port = self.target.address.port();
-        if self.target.name.contains(':') { format!("[{}]:{port}", self.target.name) } else { format!("{}:{port}", self.target.name) }
     }
 
     async fn connection(&self) -> Result<http2::SendRequest<Body>, DialError> {
@@ -139,10 +142,21 @@ impl HttpsClient {
     async fn dial(&self, protocols: &[&[u8]]) -> Result<tokio_rustls::client::TlsStream<gantry_ports::Connection>, DialError> {
         let address = self.target.address;
         let connection = self.sockets.connect(address).await.map_err(|source| DialError::Connect { address, source })?;
-        let mut config = (*self.tls.config).clone();
-        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
-        let tls_failed = |source| DialError::Tls { address, source };
-        let name = ServerName::try_from(self.target.name.clone()).map_err(|e| tls_failed(std::io::Error::other(e)))?;
-        TlsConnector::from(Arc::new(config)).connect(name, connection).await.map_err(tls_failed)
+        tls_stream(connection, &self.target, &self.tls, protocols).await
     }
+}
+
+/// Does the TLS handshake with a server that a connection leads to.
+pub(crate) async fn tls_stream(
+    connection: gantry_ports::Connection,
+    target: &Target,
+    tls: &ClientTls,
+    protocols: &[&[u8]],
+) -> Result<tokio_rustls::client::TlsStream<gantry_ports::Connection>, DialError> {
+    let address = target.address;
+    let mut config = (*tls.config).clone();
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    let failed = |source| DialError::Tls { address, source };
+    let name = ServerName::try_from(target.name.clone()).map_err(|e| failed(std::io::Error::other(e)))?;
+    TlsConnector::from(Arc::new(config)).connect(name, connection).await.map_err(failed)
 }

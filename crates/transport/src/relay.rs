@@ -3,7 +3,7 @@ use http::{StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 
-use crate::{DialError, HttpsClient, Request, Response, full, streaming};
+use crate::{DialError, HttpsClient, Origin, Request, Response, full, streaming};
 
 /// Headers that concern one connection only.
 const HOP: [http::HeaderName; 5] =
@@ -40,20 +40,71 @@ pub async fn relay(client: &HttpsClient, mut request: Request, uri: Uri, tasks: 
         return Ok(pass_back(answer, tasks));
     }
     let far = hyper::upgrade::on(&mut answer);
-    tasks.spawn(async move {
-        // Either end may hang up at any time: that is how streams end.
-        let (Ok(near), Ok(far)) = (near.await, far.await) else { return };
-        let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
-        let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE).await;
-    });
+    tasks.spawn(join(near, far));
     let (parts, _) = answer.into_parts();
     Ok(http::Response::from_parts(parts, full("")))
 }
 
+/// Headers that concern one connection only, beside those that a switch of protocols needs.
+const CONNECTION_ONLY: [&str; 8] =
+    ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"];
+
+/// Passes a request on to another server as it is, its body with it, and the answer back as it comes. When the other server switches
+/// protocols, so does this one.
+///
+/// The caller sets URI and headers as the other server is to see them.
+///
+/// # Errors
+/// When the other server cannot be reached or breaks off before it answers.
+pub async fn forward(origin: &Origin, mut request: Request, tasks: &Tasks) -> Result<Response, DialError> {
+    let upgrade = request.headers().get(http::header::UPGRADE).cloned();
+    let near = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let (mut parts, body) = request.into_parts();
+    parts.version = http::Version::HTTP_11;
+    // What is about the near connection, its upgrade included, is not the far one's.
+    parts.extensions.clear();
+    for name in CONNECTION_ONLY {
+        parts.headers.remove(name);
+    }
+    if upgrade.is_some() {
+        parts.headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+    }
+    let body = if hyper::body::Body::is_end_stream(&body) { full("") } else { pumped(body, tasks) };
+    let mut answer = origin.send(http::Request::from_parts(parts, body)).await?;
+    let Some(near) = near.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) else { return Ok(pass_back(answer, tasks)) };
+    let far = hyper::upgrade::on(&mut answer);
+    tasks.spawn(join(near, far));
+    let (parts, _) = answer.into_parts();
+    Ok(http::Response::from_parts(parts, full("")))
+}
+
+/// A body to send, of one that arrives. It never ends early: where the sender breaks off, so does this one's reader.
+fn pumped(mut body: hyper::body::Incoming, tasks: &Tasks) -> crate::Body {
+    let (send, pieces) = tokio::sync::mpsc::channel(BUFFER);
+    tasks.spawn(async move {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return send.closed().await };
+            let Ok(data) = frame.into_data() else { continue };
+            if send.send(data).await.is_err() {
+                return;
+            }
+        }
+    });
+    streaming(pieces)
+}
+
+async fn join(near: hyper::upgrade::OnUpgrade, far: hyper::upgrade::OnUpgrade) {
+    // Either end may hang up at any time: that is how streams end.
+    let (Ok(near), Ok(far)) = (near.await, far.await) else { return };
+    let (mut near, mut far) = (TokioIo::new(near), TokioIo::new(far));
+    let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE).await;
+}
+
 fn pass_back(answer: http::Response<hyper::body::Incoming>, tasks: &Tasks) -> Response {
     let (mut parts, mut body) = answer.into_parts();
-    parts.headers.remove(http::header::TRANSFER_ENCODING);
-    parts.headers.remove(http::header::CONNECTION);
+    for name in CONNECTION_ONLY {
+        parts.headers.remove(name);
+    }
     let (send, pieces) = tokio::sync::mpsc::channel(BUFFER);
     tasks.spawn(async move {
         while let Some(Ok(frame)) = body.frame().await {

@@ -150,6 +150,14 @@ impl ClientTls {
     pub fn unverified() -> Result<Self, TlsError> {
         Self::with_verifier(Arc::new(Anyone(provider())), None)
     }
+
+    /// The same, showing a certificate.
+    ///
+    /// # Errors
+    /// When certificate or key is malformed.
+    pub fn unverified_showing(certificate: &Issued) -> Result<Self, TlsError> {
+        Self::with_verifier(Arc::new(Anyone(provider())), Some(certificate))
+    }
 }
 
 /// Takes any certificate; the handshake must still be signed with its key.

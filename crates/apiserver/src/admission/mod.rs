@@ -3,11 +3,17 @@
 //! Reads the store's state and nothing else.
 
 mod certificates;
+mod connect;
 mod escalation;
 mod namespace;
 mod node_restriction;
 mod pods;
+mod webhook;
 
+pub(crate) use connect::connect;
+pub(crate) use webhook::Hooks;
+
+use gantry_client::DeleteOptions;
 use gantry_object::{Status, Value};
 
 use crate::call::Call;
@@ -19,6 +25,7 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    Connect,
 }
 
 /// A request in the middle of the pipeline.
@@ -28,6 +35,8 @@ pub(crate) struct Review<'a> {
     pub(crate) operation: Operation,
     /// The object before; null for a create.
     pub(crate) old: &'a Value,
+    /// How a delete is to be done.
+    pub(crate) options: Option<&'a DeleteOptions>,
 }
 
 impl Review<'_> {
@@ -47,8 +56,20 @@ impl Review<'_> {
     }
 }
 
-/// Changes the object as policy has it. Runs before defaulting and validation.
-pub(crate) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
+/// Changes the object as policy has it. Runs before defaulting and validation. On a delete `object` is null.
+pub(crate) async fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
+    built_in(review, object)?;
+    let Some(mut hooks) = webhook::Mutation::of(review) else { return Ok(()) };
+    if hooks.run(review, object).await? {
+        // Whoever came first sees what others made of the object since.
+        built_in(review, object)?;
+        hooks.run_again(review, object).await?;
+    }
+    Ok(())
+}
+
+/// What this server itself changes in objects. It may be done again.
+fn built_in(review: &Review<'_>, object: &mut Value) -> Result<(), Status> {
     if review.operation == Operation::Create {
         namespace::exists(review, object)?;
         if review.is("", "pods", "") {
@@ -58,16 +79,17 @@ pub(crate) fn mutate(review: &Review<'_>, object: &mut Value) -> Result<(), Stat
             review.server.node_ranges().assign(review.server, object);
         }
     }
-    if review.operation != Operation::Delete {
+    if matches!(review.operation, Operation::Create | Operation::Update) {
         escalation::check(review, object)?;
     }
     Ok(())
 }
 
 /// Refuses what policy forbids. Runs on the finished object; on a delete `object` is null.
-pub(crate) fn validate(review: &Review<'_>, object: &Value) -> Result<(), Status> {
+pub(crate) async fn validate(review: &Review<'_>, object: &Value) -> Result<(), Status> {
     namespace::may_delete(review)?;
     namespace::may_finalize(review, object)?;
     node_restriction::validate(review, object)?;
-    certificates::validate(review, object)
+    certificates::validate(review, object)?;
+    webhook::validate(review, object).await
 }

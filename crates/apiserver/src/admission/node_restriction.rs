@@ -50,6 +50,8 @@ fn pod(review: &Review<'_>, node: &str, pod: &Value) -> Option<String> {
             let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten().any(refers);
             (account || volumes).then(|| format!("node {node:?} can not create pods that reference API objects"))
         }
+        // The pod itself is nothing to connect to.
+        Operation::Connect => None,
     }
 }
 

@@ -9,7 +9,7 @@ use gantry_object::{ObjectName, Status, Value, meta};
 use gantry_store::{CommitError, Event, Key, Txn};
 
 use super::{DEFINITIONS, Names, names};
-use crate::call::{Call, FieldValidation, Media, store_resource};
+use crate::call::{Call, FieldValidation, Media, Notes, store_resource};
 use crate::server::Server;
 use crate::user::{MASTERS, User};
 use crate::verbs::{is_done, tree};
@@ -256,7 +256,7 @@ fn frees_names(event: &Event) -> Option<String> {
 }
 
 /// A call on the server's own account.
-fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
+pub(crate) fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
     Call {
         user: User::authenticated("system:apiserver", &[MASTERS]),
         verb: Verb::Delete,
@@ -269,5 +269,7 @@ fn own_call(kind: Arc<Kind>, object: ObjectName) -> Call {
         body: bytes::Bytes::new(),
         agent: String::new(),
         query_options: None,
+        own: true,
+        notes: Notes::default(),
     }
 }

@@ -4,6 +4,7 @@
 //! is established, after a restart too. [`keeper`] is the one task that acts by itself: it accepts names and empties definitions
 //! that are deleted, which upstream's API server does in its own process as well.
 
+mod convert;
 mod keeper;
 mod names;
 
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 use crate::authorize::{Follow, Follower};
 use crate::server::Server;
 
+use convert::Converter;
+pub(crate) use keeper::own_call;
 pub(crate) use names::Names;
 
 /// The store's name for definitions.
@@ -34,6 +37,7 @@ struct Definition {
     established: bool,
     terminating: bool,
     kinds: OnceLock<Vec<Arc<Kind>>>,
+    converter: OnceLock<Option<Arc<Converter>>>,
     /// Ends the watches of its kinds when it is dropped.
     life: watch::Sender<()>,
     /// Tells this state of the definition from others, in caches of clients as well.
@@ -49,6 +53,17 @@ impl Definition {
             kinds.retain(|k| !registry.kinds().iter().any(|b| b.group == k.group && b.plural == k.plural));
             kinds.into_iter().map(Arc::new).collect()
         })
+    }
+}
+
+impl Definition {
+    /// The webhook that converts its objects.
+    fn converter(&self) -> Option<Arc<Converter>> {
+        let read = || {
+            let crd: Value = serde_json::from_slice(&self.body).expect("what is stored was encoded by this server");
+            Converter::of(&crd).map(Arc::new)
+        };
+        self.converter.get_or_init(read).clone()
     }
 }
 
@@ -96,6 +111,7 @@ impl Follow for Customs {
             established,
             terminating,
             kinds: OnceLock::new(),
+            converter: OnceLock::new(),
             life: watch::channel(()).0,
             digest: digest(&object.body),
         };
@@ -138,6 +154,13 @@ impl Server {
         let mut customs = self.customs();
         let found = customs.get().definition(group, plural)?.kinds(self.registry());
         found.iter().find(|k| k.version == version && k.is_served()).cloned()
+    }
+
+    /// Every version of a custom resource that is served.
+    pub(crate) fn custom_versions(&self, kind: &Kind) -> Vec<Arc<Kind>> {
+        let mut customs = self.customs();
+        let found = customs.get().definition(&kind.group, &kind.plural);
+        found.map(|d| d.kinds(self.registry()).iter().filter(|k| k.is_served()).cloned().collect()).unwrap_or_default()
     }
 
     /// Whether a kind's definition is being deleted.

@@ -2,9 +2,10 @@
 
 use gantry_client::DeleteOptions;
 use gantry_object::status::Details;
-use gantry_object::{Status, meta};
+use gantry_object::{Status, Value, meta};
 use serde_json::json;
 
+use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call};
 use crate::server::Server;
 
@@ -12,12 +13,17 @@ impl Server {
     /// Binds a pod to the node that the body names.
     pub(super) async fn bind(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
         let mut call = call.clone();
-        let binding = if call.subresource.is_empty() { self.decode(&call, warnings)? } else { self.decode_subresource(&call, warnings)? };
+        let mut binding =
+            if call.subresource.is_empty() { self.decode(&call, warnings)? } else { self.decode_subresource(&call, warnings)? };
         if call.subresource.is_empty() {
             // POST …/bindings names the pod in the body.
             call.object.name = meta::name(&binding).into();
             call.kind = self.kind("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+            call.subresource = "binding".into();
         }
+        let review = Review { server: self, call: &call, operation: Operation::Create, old: &Value::Null, options: None };
+        admission::mutate(&review, &mut binding).await?;
+        admission::validate(&review, &binding).await?;
         let target = &binding["target"];
         let node = target["name"].as_str().unwrap_or("").to_owned();
         if node.is_empty() || !matches!(target["kind"].as_str(), None | Some("" | "Node")) {
@@ -52,7 +58,7 @@ impl Server {
 
     /// Deletes a pod the gentle way.
     pub(super) async fn evict(&self, call: &Call, warnings: &mut Vec<String>) -> Result<Answer, Status> {
-        let eviction = self.decode_subresource(call, warnings)?;
+        let mut eviction = self.decode_subresource(call, warnings)?;
         let named = meta::name(&eviction);
         if !named.is_empty() && named != call.object.name {
             return Err(Status::bad_request(format!(
@@ -60,6 +66,12 @@ impl Server {
                 call.object.name
             )));
         }
+        if self.store().staged(&call.key()).is_none() {
+            return Err(call.not_found());
+        }
+        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null, options: None };
+        admission::mutate(&review, &mut eviction).await?;
+        admission::validate(&review, &eviction).await?;
         let mut options: DeleteOptions = match eviction.get("deleteOptions") {
             Some(options) => serde_json::from_value(options.clone()).map_err(|e| Status::bad_request(e.to_string()))?,
             None => DeleteOptions::default(),

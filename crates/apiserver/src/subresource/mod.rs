@@ -4,7 +4,7 @@ mod binding;
 mod components;
 mod node_streams;
 mod review;
-mod scale;
+pub(crate) mod scale;
 mod token;
 
 use gantry_client::Verb;
@@ -35,7 +35,7 @@ impl Server {
             // A part of the object in the object's own shape: status, approval, finalize, resize, ephemeralcontainers.
             (Verb::Get, _) if self.is_own_shape(call) => {
                 let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
-                Ok(Answer::Object { object, created: false })
+                Ok(Answer::Object { object: self.shown(&call.kind, object).await?, created: false })
             }
             (Verb::Update | Verb::Patch(_), _) if self.is_own_shape(call) => self.write(call, warnings).await,
             _ => Err(Status::method_not_supported(&call.resource(), call.verb_name())),

@@ -7,6 +7,7 @@ use gantry_object::{GroupResource, Reason, Status, Value, meta};
 use gantry_transport::{HttpsClient, Request, Response, Target, relay};
 use http_body_util::BodyExt;
 
+use crate::admission;
 use crate::call::Call;
 use crate::path::Query;
 use crate::server::Server;
@@ -27,6 +28,9 @@ impl Server {
             return Err(Status::method_not_supported(&call.resource(), call.verb_name()));
         }
         let pod = self.stored_tree("pods", &call.object.namespace, &call.object.name).ok_or_else(|| call.not_found())?;
+        if call.subresource != "log" {
+            admission::connect(self, call, query).await?;
+        }
         let (namespace, name) = (&call.object.namespace, &call.object.name);
         let raw = request.uri().query().unwrap_or("").to_owned();
         let path = match call.subresource.as_str() {
@@ -67,16 +71,20 @@ impl Server {
         if name.is_empty() {
             return Err(Status::bad_request(format!("pod {} does not have a host assigned", meta::name(pod))));
         }
+        let target = self.node_target(name)?;
+        self.dial_node(target).ok_or_else(|| Status::unavailable("this server has no way to nodes' own APIs"))
+    }
+
+    /// Where a node says that its own API is.
+    pub(crate) fn node_target(&self, name: &str) -> Result<Target, Status> {
         let node = self.stored_tree("nodes", "", name).ok_or_else(|| Status::not_found(&GroupResource::new("", "nodes"), name))?;
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
         let internal = addresses.filter(|a| a["type"] == "InternalIP").find_map(|a| a["address"].as_str()?.parse().ok());
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().and_then(|p| u16::try_from(p).ok());
-        let (Some(ip), Some(port)) = (internal, port) else {
+        let (Some(ip), Some(port)): (Option<std::net::IpAddr>, _) = (internal, port) else {
             return Err(Status::unavailable(format!("node {name} has not said where its own API listens")));
         };
-        let address = SocketAddr::new(ip, port);
-        let client = self.dial_node(Target { address, name: ip.to_string() });
-        client.ok_or_else(|| Status::unavailable("this server has no way to nodes' own APIs"))
+        Ok(Target { address: SocketAddr::new(ip, port), name: ip.to_string() })
     }
 }
 

@@ -53,7 +53,7 @@ fn scale_metadata(object: &Value) -> Value {
 }
 
 /// The Scale of an object.
-fn scale_of(kind: &Kind, object: &Value) -> Value {
+pub(crate) fn scale_of(kind: &Kind, object: &Value) -> Value {
     if let Some(lookout) = kind.lookout() {
         return custom_scale(object, lookout);
     }
@@ -68,6 +68,14 @@ fn scale_of(kind: &Kind, object: &Value) -> Value {
     }
     let replicas = object["status"]["replicas"].as_i64().unwrap_or(0);
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": {"replicas": replicas, "selector": selector}})
+}
+
+/// Sets the replicas of an object, wherever its kind has them.
+pub(crate) fn set_replicas(kind: &Kind, object: &mut Value, replicas: i64) {
+    match kind.lookout() {
+        Some(lookout) => put(object, &lookout.spec, json!(replicas)),
+        None => object["spec"]["replicas"] = json!(replicas),
+    }
 }
 
 /// Who owns the replicas of an object, as owners of its Scale.
@@ -113,6 +121,7 @@ impl Server {
         let given = match call.verb {
             Verb::Get => {
                 let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
+                let object = self.shown(&call.kind, object).await?;
                 return Ok(Answer::Transient { value: scale_of(&call.kind, &self.tree(call, &object)), created: false });
             }
             Verb::Update => Some(self.decode_subresource(call, warnings)?),
@@ -152,10 +161,7 @@ impl Server {
                     return Err(Status::invalid(&gvk, &call.object.name, &vec![error]));
                 }
                 let mut new = old.clone();
-                match call.kind.lookout() {
-                    Some(lookout) => put(&mut new, &lookout.spec, json!(replicas)),
-                    None => new["spec"]["replicas"] = json!(replicas),
-                }
+                set_replicas(&call.kind, &mut new, replicas);
                 put_managed(&mut new, of_scaled(managed, scaled, path, &call.kind.api_version()));
                 let metadata = meta::metadata_mut(&mut new);
                 metadata.remove("resourceVersion");

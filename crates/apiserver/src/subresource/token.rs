@@ -25,8 +25,9 @@ impl Server {
         if spec["audiences"].as_array().is_none_or(Vec::is_empty) {
             spec["audiences"] = json!([self.config().issuer]);
         }
-        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null };
-        admission::validate(&review, &request)?;
+        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null, options: None };
+        admission::mutate(&review, &mut request).await?;
+        admission::validate(&review, &request).await?;
         let now = self.clock().now();
         let expires = now.plus(Duration::from_secs(seconds.unsigned_abs()));
         let namespace = &call.object.namespace;

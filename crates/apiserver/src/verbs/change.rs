@@ -2,7 +2,7 @@
 
 use gantry_client::{PatchType, Verb};
 use gantry_object::field::{Error, ErrorList, Path};
-use gantry_object::{Encoded, Reason, Status, Value, meta};
+use gantry_object::{Encoded, Reason, Revision, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 
 use super::ownership::{Tracking, settle_times};
@@ -104,7 +104,8 @@ impl Server {
         let key = call.key();
         for _ in 0..ATTEMPTS {
             let current = self.store().staged(&key).ok_or_else(|| call.not_found())?;
-            let old = self.tree(call, &current);
+            let shown = self.shown(&call.kind, current.clone()).await?;
+            let old = self.tree(call, &shown);
             let mut new = make(&old)?;
             let names_version = self.check_identity(call, &old, &mut new)?;
             if let Some(answer) = self.replace(call, tracking, &current, &old, new).await? {
@@ -165,12 +166,12 @@ impl Server {
         mut new: Value,
     ) -> Result<Option<Answer>, Status> {
         let subresource = Some(call.subresource.as_str()).filter(|s| !s.is_empty());
-        let review = Review { server: self, call, operation: Operation::Update, old };
+        let review = Review { server: self, call, operation: Operation::Update, old, options: None };
         call.kind.apply_defaults(&mut new);
         if tracking == Tracking::Due {
             self.track_changed(call, old, &mut new);
         }
-        admission::mutate(&review, &mut new)?;
+        admission::mutate(&review, &mut new).await?;
         call.kind.prepare_update(&mut new, old, subresource);
         call.kind.stamp(&mut new, old, self.clock().now());
         settle_times(&mut new, old);
@@ -179,18 +180,19 @@ impl Server {
         if !errors.is_empty() {
             return Err(invalid(call, &new, &errors));
         }
-        admission::validate(&review, &new)?;
+        admission::validate(&review, &new).await?;
         if call.is_dry_run() {
             return Ok(Some(Answer::Transient { value: new, created: false }));
         }
         let removes = meta::is_deleting(&new) && is_done(&new);
-        let mut encoded = self.encode(call, new);
+        let shown = call.kind.converts_by_webhook().then(|| new.clone());
+        let mut encoded = self.stored_form(&call.kind, new).await?;
         if removes {
             let outcome = self.store().commit(Txn::delete(call.key(), current.revision)).await;
-            return self.outcome(call, outcome, encoded);
+            return self.outcome(call, outcome, told(shown, encoded));
         }
         if encoded.body == current.body {
-            return Ok(Some(Answer::Object { object: current.clone(), created: false }));
+            return Ok(Some(Answer::Object { object: Encoded { revision: current.revision, ..told(shown, encoded) }, created: false }));
         }
         encoded.revision = current.revision;
         let mut txn = Txn::update(call.key(), current.revision, encoded.clone());
@@ -198,7 +200,7 @@ impl Server {
             txn = txn.expiring(at);
         }
         let outcome = self.store().commit(txn).await;
-        self.outcome(call, outcome, encoded)
+        self.outcome(call, outcome, told(shown, encoded))
     }
 
     fn outcome(
@@ -244,6 +246,11 @@ impl Server {
         }
         Err(Status::stale(&call.resource(), &call.object.name))
     }
+}
+
+/// What the writer is told of an object: its own version of it where that is not what is stored.
+pub(super) fn told(shown: Option<Value>, stored: Encoded) -> Encoded {
+    shown.map_or(stored, |shown| Encoded::from_value(shown, Revision(0)))
 }
 
 /// Whether nothing holds a deleted object any more: no finalizer, no grace, no namespace content.

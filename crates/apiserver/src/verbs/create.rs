@@ -1,10 +1,10 @@
 //! Create.
 
-use gantry_object::{Status, Value, meta};
+use gantry_object::{Encoded, Status, Value, meta};
 use gantry_store::{CommitError, Txn};
 use serde_json::json;
 
-use super::change::{commit_failed, invalid};
+use super::change::{commit_failed, invalid, told};
 use super::ownership::Tracking;
 use crate::admission::{self, Operation, Review};
 use crate::call::{Answer, Call};
@@ -33,8 +33,9 @@ impl Server {
         if tracking == Tracking::Due {
             self.track_created(call, &mut object);
         }
-        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null };
-        admission::mutate(&review, &mut object)?;
+        let review = Review { server: self, call, operation: Operation::Create, old: &Value::Null, options: None };
+        admission::mutate(&review, &mut object).await?;
+        place(call, &mut object)?;
         self.reset_metadata(&mut object);
         call.kind.apply_defaults(&mut object);
         if !meta::name(&object).is_empty() || meta::text(&object, "generateName").is_empty() {
@@ -67,7 +68,7 @@ impl Server {
 
     async fn store_new(&self, call: &Call, mut object: Value, review: &Review<'_>) -> Result<Answer, Status> {
         let _claim = self.services().claim(self, call, &mut object, &Value::Null)?;
-        admission::validate(review, &object)?;
+        admission::validate(review, &object).await?;
         let key = call.key_of(meta::namespace(&object), meta::name(&object));
         if call.is_dry_run() {
             if self.store().staged(&key).is_some() {
@@ -77,16 +78,14 @@ impl Server {
         }
         let name = meta::name(&object).to_owned();
         let expires = self.expiry(call);
-        let mut encoded = self.encode(call, object);
+        let shown = call.kind.converts_by_webhook().then(|| object.clone());
+        let encoded = self.stored_form(&call.kind, object).await?;
         let mut txn = Txn::create(key, encoded.clone());
         if let Some(at) = expires {
             txn = txn.expiring(at);
         }
         match self.store().commit(txn).await {
-            Ok(revision) => {
-                encoded.revision = revision;
-                Ok(Answer::Object { object: encoded, created: true })
-            }
+            Ok(revision) => Ok(Answer::Object { object: Encoded { revision, ..told(shown, encoded) }, created: true }),
             Err(CommitError::Conflict { .. }) => Err(Status::already_exists(&call.resource(), &name)),
             Err(error) => Err(commit_failed(&error)),
         }

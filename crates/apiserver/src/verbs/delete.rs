@@ -71,8 +71,14 @@ impl Server {
             let current = self.store().staged(&call.key()).ok_or_else(|| call.not_found())?;
             let old = tree(&current);
             check_preconditions(call, options, &old)?;
-            let review = Review { server: self, call, operation: Operation::Delete, old: &old };
-            admission::validate(&review, &Value::Null)?;
+            let shown = match call.own || !call.kind.is_converted() {
+                true => None,
+                false => Some(self.tree(call, &self.shown(&call.kind, current.clone()).await?)),
+            };
+            let old_shown = shown.as_ref().unwrap_or(&old);
+            let review = Review { server: self, call, operation: Operation::Delete, old: old_shown, options: Some(options) };
+            admission::mutate(&review, &mut Value::Null).await?;
+            admission::validate(&review, &Value::Null).await?;
             let mut new = old.clone();
             self.mark(call, options, &mut new);
             let done = is_done(&new);
@@ -81,7 +87,7 @@ impl Server {
             }
             let mut encoded = Encoded::from_value(new, current.revision);
             if !done && encoded.body == current.body {
-                return Ok(Answer::Object { object: current, created: false });
+                return Ok(Answer::Object { object: self.shown(&call.kind, current).await?, created: false });
             }
             let txn =
                 if done { Txn::delete(call.key(), current.revision) } else { Txn::update(call.key(), current.revision, encoded.clone()) };
@@ -93,7 +99,7 @@ impl Server {
                 Ok(_) if done => return Ok(Answer::Status(Box::new(deleted(call, &old)))),
                 Ok(revision) => {
                     encoded.revision = revision;
-                    return Ok(Answer::Object { object: encoded, created: false });
+                    return Ok(Answer::Object { object: self.shown(&call.kind, encoded).await?, created: false });
                 }
                 Err(CommitError::Conflict { current: Some(_), .. }) => {}
                 Err(CommitError::Conflict { current: None, .. }) => return Err(call.not_found()),

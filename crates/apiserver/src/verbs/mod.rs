@@ -11,7 +11,7 @@ pub(crate) mod watch;
 
 pub(crate) use change::is_done;
 use gantry_client::Verb;
-use gantry_object::{Encoded, Revision, Status, Value};
+use gantry_object::{Encoded, Status, Value};
 use gantry_schema::Decoded;
 
 use crate::call::{Answer, Answered, Call, FieldValidation, Media};
@@ -29,7 +29,7 @@ impl Server {
                 return Err(Status::internal("the version that was found could not be made durable"));
             }
         }
-        let warnings = call.kind.deprecation().map(String::from).into_iter().chain(warnings).collect();
+        let warnings = call.kind.deprecation().map(String::from).into_iter().chain(warnings).chain(call.take_warnings()).collect();
         Ok(Answered { answer: answer?, warnings })
     }
 
@@ -60,13 +60,6 @@ impl Server {
 
     /// Refuses what a custom resource's definition doesn't let a call do.
     fn check_custom(&self, call: &Call) -> Result<(), Status> {
-        if call.kind.needs_webhook() {
-            let message = format!(
-                "conversion webhook for {} failed: this server calls no conversion webhooks yet; use the version that objects are stored in",
-                call.kind.gvk()
-            );
-            return Err(Status::internal(message));
-        }
         if call.verb == Verb::Create && self.is_terminating(&call.kind) {
             let mut status = Status::method_not_supported(&call.resource(), "create");
             status.message = "create not allowed while custom resource definition is terminating".into();
@@ -127,14 +120,9 @@ impl Server {
         Ok(value)
     }
 
-    /// An object as its kind shows it: a tree with its resourceVersion.
+    /// An object as its kind shows it: a tree with its resourceVersion. What a webhook converts must be converted already.
     pub(crate) fn tree(&self, call: &Call, object: &Encoded) -> Value {
         call.kind.from_storage(tree(object))
-    }
-
-    /// A changed tree, in the form it is stored in.
-    pub(crate) fn encode(&self, call: &Call, object: Value) -> Encoded {
-        Encoded::from_value(call.kind.to_storage(object), Revision(0))
     }
 }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use gantry_client::Verb;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::status::{Cause, CauseReason};
-use gantry_object::{Revision, Status, Value};
+use gantry_object::{Encoded, Revision, Status, Value};
 use gantry_store::{Key, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ impl Server {
     pub(super) async fn get(&self, call: &Call) -> Result<Answer, Status> {
         self.wait_for(&call.params.resource_version).await?;
         let object = self.store().get(&call.key()).ok_or_else(|| call.not_found())?;
-        Ok(Answer::Object { object, created: false })
+        Ok(Answer::Object { object: self.shown(&call.kind, object).await?, created: false })
     }
 
     pub(crate) async fn list(&self, call: &Call) -> Result<Collection, Status> {
@@ -66,10 +66,20 @@ impl Server {
         if let Some(name) = filter.fields.required_value("metadata.name")
             && (namespace.is_some() || !call.kind.namespaced)
         {
-            let one = snapshot.get(&call.key_of(&call.object.namespace, name));
-            collection.items.extend(one.filter(|o| filter.matches(&call.kind, o)).cloned());
+            let one: Vec<Encoded> = snapshot.get(&call.key_of(&call.object.namespace, name)).into_iter().cloned().collect();
+            let one = self.all_shown(&call.kind, one).await?;
+            collection.items.extend(one.into_iter().filter(|o| filter.matches(&call.kind, o)));
             return Ok(collection);
         }
+        // One conversion is for all that this page may need.
+        let most = if filter.is_empty() { limit } else { usize::MAX };
+        let mut shown = match call.kind.converts_by_webhook() {
+            true => {
+                let all = snapshot.list(&resource, namespace, after.as_deref()).take(most).map(|item| item.object.clone()).collect();
+                Some(self.all_shown(&call.kind, all).await?.into_iter())
+            }
+            false => None,
+        };
         let mut last = None;
         for item in snapshot.list(&resource, namespace, after.as_deref()) {
             if collection.items.len() == limit {
@@ -80,8 +90,10 @@ impl Server {
                 self.store().retain(&snapshot, self.clock().now());
                 break;
             }
-            if filter.matches(&call.kind, item.object) {
-                collection.items.push(item.object.clone());
+            let shown = shown.as_mut().and_then(Iterator::next);
+            let object = shown.as_ref().unwrap_or(item.object);
+            if filter.matches(&call.kind, object) {
+                collection.items.push(object.clone());
                 last = Some(item.path);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gantry_client::Verb;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{Encoded, Revision, Status};
-use gantry_store::{Event, EventKind, Watcher};
+use gantry_store::{Event, EventKind, Gone, Watcher};
 
 use super::filter::Filter;
 use super::read::parse_resource_version;
@@ -79,9 +79,13 @@ impl Server {
             .map_err(|gone| Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest)))?;
         let mut initial = VecDeque::new();
         if sends_initial {
-            initial.extend(
-                snapshot.list(&resource, namespace, None).map(|item| item.object.clone()).filter(|o| filter.matches(&call.kind, o)),
-            );
+            let all = snapshot.list(&resource, namespace, None).map(|item| item.object.clone());
+            if call.kind.converts_by_webhook() {
+                let all = self.all_shown(&call.kind, all.collect()).await?;
+                initial.extend(all.into_iter().filter(|o| filter.matches(&call.kind, o)));
+            } else {
+                initial.extend(all.filter(|o| filter.matches(&call.kind, o)));
+            }
         }
         let ends_initial = sends_initial && options.initial_events == Some(true) && options.bookmarks;
         let initial_bookmark = ends_initial.then(|| snapshot.revision());
@@ -144,6 +148,11 @@ impl Feed {
             if self.over {
                 return None;
             }
+            if self.call.kind.converts_by_webhook()
+                && let Some(told) = self.next_converted().await
+            {
+                return Some(told);
+            }
             if !self.bookmarks {
                 self.watcher.ready().await;
                 continue;
@@ -158,7 +167,7 @@ impl Feed {
         }
     }
 
-    /// The next thing to tell that is there already.
+    /// The next thing to tell that is there already and needs nobody else's answer.
     pub(crate) fn next_ready(&mut self) -> Option<Told> {
         if self.over {
             return None;
@@ -169,35 +178,74 @@ impl Feed {
         if let Some(revision) = self.initial_bookmark.take() {
             return Some(Told::Bookmark { revision, initial_end: true });
         }
+        if self.call.kind.converts_by_webhook() {
+            return None;
+        }
         loop {
             match self.watcher.try_next() {
                 Ok(event) => {
-                    if let Some(told) = self.see(event?) {
-                        return Some(told);
+                    let event = event?;
+                    let (was, is) = self.filter.matches_event(&self.call.kind, &event);
+                    if let Some((change, object)) = see(&event.kind, was, is) {
+                        return Some(Told::Change { change, object, event: Some(event) });
                     }
                 }
-                Err(gone) => {
-                    self.over = true;
-                    let status = Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest));
-                    return Some(Told::Gone(Box::new(status)));
-                }
+                Err(gone) => return Some(self.gone(&gone)),
             }
         }
     }
 
-    /// What the watcher sees of an event: an object that starts to match appears, one that stops disappears.
-    fn see(&self, event: Arc<Event>) -> Option<Told> {
-        let (was, is) = self.filter.matches_event(&self.call.kind, &event);
-        let (change, object) = match (&event.kind, was, is) {
-            (_, false, false) => return None,
-            (EventKind::Put { new, prev: None }, ..) | (EventKind::Put { new, .. }, false, _) => (Change::Added, new.clone()),
-            (EventKind::Put { new, .. }, true, true) => (Change::Modified, new.clone()),
-            // The last version that matched, at the revision that made it stop.
-            (EventKind::Put { new, prev: Some(prev) }, true, false) => {
-                (Change::Deleted, Encoded { revision: new.revision, ..prev.clone() })
-            }
-            (EventKind::Delete { prev, revision }, ..) => (Change::Deleted, Encoded { revision: *revision, ..prev.clone() }),
-        };
-        Some(Told::Change { change, object, event: Some(event) })
+    fn gone(&mut self, gone: &Gone) -> Told {
+        self.end(Status::expired(format!("too old resource version: {} ({})", gone.asked, gone.oldest)))
     }
+
+    fn end(&mut self, why: Status) -> Told {
+        self.over = true;
+        Told::Gone(Box::new(why))
+    }
+
+    /// The next thing to tell that is there already, of objects that a webhook converts first.
+    async fn next_converted(&mut self) -> Option<Told> {
+        loop {
+            let event = match self.watcher.try_next() {
+                Ok(event) => event?,
+                Err(gone) => return Some(self.gone(&gone)),
+            };
+            match self.see_converted(&event).await {
+                Ok(Some(told)) => return Some(told),
+                Ok(None) => {}
+                Err(status) => return Some(self.end(status)),
+            }
+        }
+    }
+
+    /// The same of an event whose objects a webhook converts first.
+    async fn see_converted(&self, event: &Event) -> Result<Option<Told>, Status> {
+        let kind = match event.kind.clone() {
+            EventKind::Put { new, prev } => {
+                let mut all = self.server.all_shown(&self.call.kind, std::iter::once(new).chain(prev).collect()).await?.into_iter();
+                let Some(new) = all.next() else { return Ok(None) };
+                EventKind::Put { new, prev: all.next() }
+            }
+            EventKind::Delete { prev, revision } => EventKind::Delete { prev: self.server.shown(&self.call.kind, prev).await?, revision },
+        };
+        let matches = |object: &Encoded| self.filter.matches(&self.call.kind, object);
+        let (was, is) = match &kind {
+            EventKind::Put { new, prev } => (prev.as_ref().is_some_and(matches), matches(new)),
+            EventKind::Delete { prev, .. } => (matches(prev), false),
+        };
+        Ok(see(&kind, was, is).map(|(change, object)| Told::Change { change, object, event: None }))
+    }
+}
+
+/// What a watcher sees of an event when it wants the object before, and after: one that starts to match appears, one that stops disappears.
+fn see(event: &EventKind, was: bool, is: bool) -> Option<(Change, Encoded)> {
+    Some(match (event, was, is) {
+        (_, false, false) => return None,
+        (EventKind::Put { new, prev: None }, ..) | (EventKind::Put { new, .. }, false, _) => (Change::Added, new.clone()),
+        (EventKind::Put { new, .. }, true, true) => (Change::Modified, new.clone()),
+        // The last version that matched, at the revision that made it stop.
+        (EventKind::Put { new, prev: Some(prev) }, true, false) => (Change::Deleted, Encoded { revision: new.revision, ..prev.clone() }),
+        (EventKind::Delete { prev, revision }, ..) => (Change::Deleted, Encoded { revision: *revision, ..prev.clone() }),
+    })
 }

@@ -375,21 +375,6 @@ async fn namespaces_take_custom_resources_along() {
 }
 
 #[tokio::test]
-async fn a_webhook_is_not_silently_skipped() {
-    let world = World::new().await;
-    let mut admin = world.admin().await;
-    let mut definition = definition("crontabs", "CronTab", json!([version("v1", true), version("v2", false)]));
-    let client = json!({"url": "https://example.com/convert"});
-    definition["spec"]["conversion"] =
-        json!({"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}});
-    admin.post(DEFINITIONS, &definition).await.expect(201);
-    world.settle().await;
-    admin.get(CRONTABS).await.expect(200);
-    let refused = admin.get("/apis/stable.example.com/v2/crontabs").await;
-    refused.refused(500, "InternalError", "calls no conversion webhooks yet");
-}
-
-#[tokio::test]
 async fn built_in_objects_are_out_of_a_definitions_reach() {
     let world = World::new().await;
     let mut admin = world.admin().await;

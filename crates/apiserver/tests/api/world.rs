@@ -12,7 +12,7 @@ use gantry_kinds::Registry;
 use gantry_object::{Resource, Timestamp};
 use gantry_pki::{Authority, CertificateIdentity, Profile, TokenKey};
 use gantry_ports::disk::SimDisk;
-use gantry_ports::{Clock, SeededRandom, SimulatedClock, Tasks};
+use gantry_ports::{Clock, SeededRandom, SimulatedClock, SimulatedSockets, Sockets, Tasks};
 use gantry_store::{Limits, log};
 use gantry_transport::{Handler, Peer};
 use http_body_util::{BodyExt, Full};
@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
     pub(crate) disk: SimDisk,
+    /// The network on which servers that the API server calls may listen.
+    pub(crate) sockets: Arc<dyn Sockets>,
     _log: log::LogStore,
 }
 
@@ -57,6 +59,7 @@ impl World {
         let disk = SimDisk::new();
         let (store, log) = log::open(Arc::new(disk.clone()), options).unwrap();
         let authority = Arc::new(Authority::generate("test", clock.now(), &*random).unwrap());
+        let sockets: Arc<dyn Sockets> = Arc::new(SimulatedSockets::default());
         let server = Server::new(Parts {
             config: Config {
                 cluster_id: "test".into(),
@@ -73,10 +76,11 @@ impl World {
             clock: Arc::new(clock.clone()),
             random: random.clone(),
             tasks: tasks.clone(),
+            sockets: sockets.clone(),
             nodes: None,
         });
         server.bootstrap().await.unwrap();
-        let world = Self { server, clock, random, tasks, authority, disk, _log: log };
+        let world = Self { server, clock, random, tasks, authority, disk, sockets, _log: log };
         world.create(SERVICE_ACCOUNTS, "default", json!({"metadata": {"name": "default"}})).await;
         world
     }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 
-use super::{Credentials, Registries, resolve};
+use super::{Credentials, Registries};
 use crate::{Error, Result};
 
 const REDIRECTS: u32 = 5;
@@ -114,8 +114,9 @@ impl Session<'_> {
         let host = uri.host().unwrap_or_default();
         let tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let addresses =
-            resolve::resolve(host, &*self.registries.clock, &*self.registries.random).await.map_err(self.failed("look up its name"))?;
+        let addresses = gantry_transport::resolve(host, &*self.registries.clock, &*self.registries.random)
+            .await
+            .map_err(self.failed("look up its name"))?;
         let mut last = self.said("look up its name", "it has no address");
         for address in addresses {
             let address = SocketAddr::new(address, port);

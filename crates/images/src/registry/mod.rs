@@ -1,7 +1,6 @@
 //! Pulling from registries, by the OCI distribution specification.
 
 mod http;
-mod resolve;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -17,9 +16,6 @@ use crate::store::Store;
 use crate::{Digest, Error, Image, Reference, Result};
 use http::Session;
 
-/// Where the certificate authorities that the machine trusts are kept, by distribution.
-const AUTHORITIES: [&str; 4] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
 /// Layers on the way at once.
 const AT_ONCE: usize = 4;
 
@@ -59,9 +55,7 @@ impl Registries {
     fn authorities(&self) -> io::Result<String> {
         match &self.authorities {
             Some(pem) => Ok(pem.clone()),
-            None => AUTHORITIES.iter().find_map(|path| std::fs::read_to_string(path).ok()).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::NotFound, format!("none at {}; install ca-certificates", AUTHORITIES.join(", ")))
-            }),
+            None => gantry_transport::system_authorities(),
         }
     }
 

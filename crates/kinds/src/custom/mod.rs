@@ -280,10 +280,9 @@ impl Kind {
         self.custom.as_ref().is_none_or(|c| c.served)
     }
 
-    /// Whether its objects would have to be converted by a webhook, since they are stored in another version.
-    pub fn needs_webhook(&self) -> bool {
-        let is_stored_form = self.storage.as_ref().is_some_and(|s| s.version == self.version);
-        self.custom.as_ref().is_some_and(|c| c.converts_by_webhook) && !is_stored_form
+    /// Whether a webhook converts its objects between versions.
+    pub fn converts_by_webhook(&self) -> bool {
+        self.custom.as_ref().is_some_and(|c| c.converts_by_webhook)
     }
 
     /// The definition of a custom resource in schema documents.

@@ -1,6 +1,7 @@
 //! API services: groups and versions that this server or another one answers for.
 
-use gantry_object::Value;
+use gantry_object::field::{Error, Path};
+use gantry_object::{Value, names};
 use serde_json::json;
 
 use crate::rules::{PLAIN, Rules};
@@ -15,7 +16,16 @@ pub(crate) const API_SERVICE: Rules = Rules {
             tree::object_mut(new, "status").insert("conditions".into(), Value::Array(vec![condition]));
         }
     },
-    name: |name| gantry_object::names::path_segment(name),
+    // That of the core group ends with a dot.
+    name: names::path_segment,
+    validate: |object, errors| {
+        let wanted = format!("{}.{}", tree::text(object, "/spec/version"), tree::text(object, "/spec/group"));
+        let name = tree::text(object, "/metadata/name");
+        if name != wanted {
+            let message = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
+            errors.push(Error::invalid(&Path::new("metadata").child("name"), name, &message));
+        }
+    },
     resets_status: true,
     needs_version: true,
     ..PLAIN

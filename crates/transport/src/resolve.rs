@@ -1,7 +1,7 @@
-//! Names of registries to addresses, by `/etc/hosts` and the servers of `/etc/resolv.conf`.
+//! Names of servers to addresses, by `/etc/hosts` and the servers of `/etc/resolv.conf`.
 //!
 //! Not by the C library: its resolver loads plug-ins, which a static binary can't (ARCHITECTURE, 10). IPv4 and IPv6
-//! addresses over UDP (RFC 1035); no search list, as registries' names are whole.
+//! addresses over UDP (RFC 1035); no search list, as the names of outside servers are whole.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,8 +15,26 @@ const AAAA: u16 = 28;
 const TRIES: u32 = 3;
 const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Where the certificate authorities that the machine trusts are kept, by distribution.
+const AUTHORITIES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+
+/// The certificate authorities that the machine trusts, in PEM.
+///
+/// # Errors
+/// When it has none at the places where distributions keep them.
+pub fn system_authorities() -> io::Result<String> {
+    AUTHORITIES
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("none at {}; install ca-certificates", AUTHORITIES.join(", "))))
+}
+
 /// All addresses of a host, IPv4 first.
-pub(super) async fn resolve(host: &str, clock: &dyn Clock, random: &dyn Random) -> io::Result<Vec<IpAddr>> {
+///
+/// # Errors
+/// When no name server knows it, or none answers.
+pub async fn resolve(host: &str, clock: &dyn Clock, random: &dyn Random) -> io::Result<Vec<IpAddr>> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse() {
         return Ok(vec![address]);
