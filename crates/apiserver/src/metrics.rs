@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn too_many_at_once_are_a_crowd_until_some_end() {
-        let metrics = Metrics::default();
+        let metrics = Arc::new(Metrics::default());
         let series = |verb, subresource: &str| Series {
             verb,
             group: String::new(),
