@@ -53,8 +53,8 @@ fn members(kind: &str) -> Value {
         "MutatingAdmissionPolicy" => json!({"spec": {"reinvocationPolicy": "Never", "matchConstraints": matched,
             "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
         "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
-        "APIService" => json!({"spec": {"group": "walked.example", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
-            "insecureSkipTLSVerify": true, "service": {"namespace": "default", "name": "s"}}}),
+        // One of a Service would have its availability written meanwhile.
+        "APIService" => json!({"spec": {"group": "walked.example", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10}}),
         "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "exempt"}, "matchingPrecedence": 9000}}),
         "PriorityLevelConfiguration" => json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}}),
         "ResourceClaim" => json!({"spec": requests}),

@@ -429,8 +429,16 @@ impl Backend for LogStore {
     }
 
     fn settled(&self) -> BoxFuture<Result<(), CommitError>> {
-        if self.core().staged.is_empty() {
-            return Box::pin(std::future::ready(Ok(())));
+        let known = {
+            let core = self.core();
+            match &core.broken {
+                // Whether the last batch is on the disk only the next start will tell.
+                Some(error) => Some(Err(CommitError::ReadOnly(error.clone()))),
+                None => core.staged.is_empty().then_some(Ok(())),
+            }
+        };
+        if let Some(known) = known {
+            return Box::pin(std::future::ready(known));
         }
         // Batches become durable in the order of staging, and a failure fails all that were staged after it: so a change of nothing
         // ends as everything before it did.

@@ -108,6 +108,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, names: &Names, found: Found) -> Resu
     if let Some(damage) = found.damage {
         return Err(damage);
     }
+    // A process that was killed may have left names that never reached the disk; what is written from now on rests on them.
+    disk.sync_dir().map_err(|source| OpenError::Io { act: "flushing", file: "the store's directory".into(), source })?;
     let mut recovered = found.recovered;
     for unborn in &names.unborn {
         remove(disk, unborn)?;

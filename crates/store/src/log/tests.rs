@@ -385,3 +385,34 @@ fn what_was_staged_is_settled_once_it_is_durable_and_not_when_that_fails() {
     assert!(now(settled).unwrap().is_err(), "what was seen staged never became durable");
     assert_eq!(store.durable_revision(), revision);
 }
+
+#[test]
+fn a_name_that_a_killed_process_left_unflushed_is_flushed_before_anything_rests_on_it() {
+    let disk = SimDisk::new();
+    let commit = |store: &Store, name: &str| now(store.commit(Txn::create(Key::new("pods", "a", name), object(name)))).expect("inline");
+    {
+        let (store, _log) = open(Arc::new(disk.clone()), small(true)).unwrap();
+        commit(&store, "before").unwrap();
+    }
+    let name = disk.list().unwrap().into_iter().find(|n| n.starts_with("log-")).unwrap();
+    disk.rename(&name, "elsewhere").unwrap();
+    disk.sync_dir().unwrap();
+    disk.rename("elsewhere", &name).unwrap();
+    disk.kill();
+    {
+        let (store, _log) = open(Arc::new(disk.clone()), small(true)).unwrap();
+        commit(&store, "after").unwrap();
+    }
+    disk.crash(1);
+    let (store, _log) = open(Arc::new(disk), small(true)).unwrap();
+    assert_eq!(contents(&store).len(), 2);
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_settled() {
+    let disk = SimDisk::new();
+    let (store, _log) = open(Arc::new(disk.clone()), small(true)).unwrap();
+    disk.fail_syncs(1);
+    assert!(now(store.commit(Txn::create(Key::new("pods", "a", "n"), object("n")))).expect("inline").is_err());
+    assert!(matches!(now(store.settled()), Some(Err(CommitError::ReadOnly(_)))), "the pod may be on the disk, or not");
+}
