@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crate::ast::{Literal, Problem};
 
-/// A token and the characters it takes.
+/// A token and where it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Token {
     pub(crate) kind: TokenKind,
     pub(crate) at: u32,
-    pub(crate) end: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +45,7 @@ pub(crate) fn tokens(chars: &[char]) -> Result<Vec<Token>, Vec<Problem>> {
         } else {
             match token(chars, at) {
                 Ok((kind, end)) => {
-                    found.push(Token { kind, at: at as u32, end: end as u32 });
+                    found.push(Token { kind, at: at as u32 });
                     at = end;
                 }
                 Err((p, end)) => {
@@ -59,7 +58,7 @@ pub(crate) fn tokens(chars: &[char]) -> Result<Vec<Token>, Vec<Problem>> {
             }
         }
     }
-    found.push(Token { kind: TokenKind::End, at: chars.len() as u32, end: chars.len() as u32 });
+    found.push(Token { kind: TokenKind::End, at: chars.len() as u32 });
     if problems.is_empty() { Ok(found) } else { Err(problems) }
 }
 

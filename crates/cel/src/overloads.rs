@@ -203,10 +203,17 @@ const COMPARABLE: [&str; 8] = ["int", "uint", "double", "bool", "duration", "tim
 const SUMMABLE: [&str; 4] = ["int", "uint", "double", "duration"];
 const COMPARISONS: [(&str, &str); 4] = [("_<_", "less"), ("_<=_", "less_equals"), ("_>_", "greater"), ("_>=_", "greater_equals")];
 
+static FUNCTIONS: OnceLock<HashMap<String, Vec<Overload>>> = OnceLock::new();
+
 /// A function's overloads; `None` when nobody declared it.
 pub(crate) fn function(name: &str) -> Option<&'static [Overload]> {
-    static FUNCTIONS: OnceLock<HashMap<String, Vec<Overload>>> = OnceLock::new();
     FUNCTIONS.get_or_init(read).get(name).map(Vec::as_slice)
+}
+
+/// All functions there are.
+#[cfg(test)]
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.get_or_init(read).keys().map(String::as_str)
 }
 
 fn read() -> HashMap<String, Vec<Overload>> {
