@@ -21,6 +21,7 @@ mod overloads;
 mod parse;
 mod plan;
 mod program;
+pub mod rules;
 mod types;
 mod value;
 
