@@ -1,6 +1,6 @@
 //! What an expression may cost at worst, seen before it is evaluated.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ast::{Expr, Fold, Id, Kind, Literal};
@@ -85,22 +85,16 @@ pub(crate) type Declared<'a> = &'a [(Arc<str>, Arc<Decl>)];
 struct Coster<'a> {
     checked: &'a Checked,
     declared: Declared<'a>,
-    ways: HashMap<Id, Way>,
-    locals: HashMap<Arc<str>, Vec<Local>>,
-    sizes: HashMap<Id, Range>,
-    entries: HashMap<Id, Entries>,
+    ways: BTreeMap<Id, Way>,
+    locals: BTreeMap<Arc<str>, Vec<Local>>,
+    sizes: BTreeMap<Id, Range>,
+    entries: BTreeMap<Id, Entries>,
 }
 
 /// What an expression may cost.
 pub(crate) fn estimate(expr: &Expr, checked: &Checked, declared: Declared<'_>) -> Range {
-    let mut coster = Coster {
-        checked,
-        declared,
-        ways: HashMap::new(),
-        locals: HashMap::new(),
-        sizes: HashMap::new(),
-        entries: HashMap::new(),
-    };
+    let mut coster =
+        Coster { checked, declared, ways: BTreeMap::new(), locals: BTreeMap::new(), sizes: BTreeMap::new(), entries: BTreeMap::new() };
     coster.cost(expr)
 }
 
@@ -448,19 +442,52 @@ impl Coster<'_> {
     }
 
     fn by_name(&mut self, function: &str, overload: &str, target: Option<&Expr>, args: &[Expr]) -> Option<Estimate> {
-        if overload.starts_with("list_") || overload.starts_with("lists_") {
-            if let Some(estimate) = self.of_list(overload, target, args) {
-                return Some(estimate);
-            }
+        if (overload.starts_with("list_") || overload.starts_with("lists_"))
+            && let Some(estimate) = self.of_list(overload, target, args)
+        {
+            return Some(estimate);
         }
         Some(match (function, target, args) {
             ("check", ..) => only(Range::fixed(350_000)),
             (
-                "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed" | "reason" | "error"
-                | "errored" | "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast"
-                | "isLinkLocalUnicast" | "isGlobalUnicast" | "format.named" | "sign" | "asInteger" | "isInteger" | "asApproximateFloat"
-                | "isGreaterThan" | "isLessThan" | "compareTo" | "add" | "sub" | "major" | "minor" | "patch" | "getScheme" | "getHostname"
-                | "getHost" | "getPort" | "getEscapedPath" | "getQuery",
+                "serviceAccount"
+                | "path"
+                | "group"
+                | "resource"
+                | "subresource"
+                | "namespace"
+                | "name"
+                | "allowed"
+                | "reason"
+                | "error"
+                | "errored"
+                | "masked"
+                | "prefixLength"
+                | "family"
+                | "isUnspecified"
+                | "isLoopback"
+                | "isLinkLocalMulticast"
+                | "isLinkLocalUnicast"
+                | "isGlobalUnicast"
+                | "format.named"
+                | "sign"
+                | "asInteger"
+                | "isInteger"
+                | "asApproximateFloat"
+                | "isGreaterThan"
+                | "isLessThan"
+                | "compareTo"
+                | "add"
+                | "sub"
+                | "major"
+                | "minor"
+                | "patch"
+                | "getScheme"
+                | "getHostname"
+                | "getHost"
+                | "getPort"
+                | "getEscapedPath"
+                | "getQuery",
                 ..,
             ) => only(Range::fixed(1)),
             ("fieldSelector" | "labelSelector", _, [selector]) => {

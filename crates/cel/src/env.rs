@@ -46,10 +46,8 @@ impl Env {
     pub fn declare(&mut self, decl: &Arc<Decl>) {
         match &decl.kind {
             DeclKind::List(of, _) | DeclKind::Map(of) => self.declare(of),
-            DeclKind::Object(object) => {
-                if self.objects.insert(object.name.clone(), decl.clone()).is_none() {
-                    object.fields.values().for_each(|f| self.declare(&f.decl));
-                }
+            DeclKind::Object(object) if self.objects.insert(object.name.clone(), decl.clone()).is_none() => {
+                object.fields.values().for_each(|f| self.declare(&f.decl));
             }
             _ => {}
         }

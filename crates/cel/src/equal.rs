@@ -68,8 +68,7 @@ impl<'a> Context<'a> {
             List::Lent(items, of, ListKind::Map(names)) => {
                 let keys = |v: &'a Value| -> Vec<&'a Value> { names.iter().map(|n| &v[n.as_str()]).collect() };
                 let List::Lent(others, ..) = b else { return self.equal_in_order(a, b) };
-                let index: std::collections::HashMap<String, &'a Value> =
-                    items.iter().map(|v| (format!("{:?}", keys(v)), v)).collect();
+                let index: std::collections::BTreeMap<String, &'a Value> = items.iter().map(|v| (format!("{:?}", keys(v)), v)).collect();
                 for other in *others {
                     self.work(1 + names.len() as u64)?;
                     let Some(mine) = index.get(&format!("{:?}", keys(other))) else { return Ok(false) };

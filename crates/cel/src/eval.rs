@@ -1,7 +1,6 @@
 //! Evaluation, within bounds of cost, work and memory.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use regex::Regex;
@@ -24,16 +23,16 @@ pub struct Context<'a> {
     work_left: u64,
     bytes_left: u64,
     /// Patterns that the expression has as literals.
-    pub(crate) known: Option<&'a HashMap<String, Regex>>,
+    pub(crate) known: Option<&'a BTreeMap<String, Regex>>,
     /// Patterns that were made while it was evaluated.
-    pub(crate) patterns: HashMap<String, Option<Regex>>,
+    pub(crate) patterns: BTreeMap<String, Option<Regex>>,
 }
 
 impl<'a> Context<'a> {
     /// An evaluation with these variables, in the order of the environment's, of at most this cost.
     pub fn new(vars: Vec<Option<Val<'a>>>, limit: u64) -> Self {
         let (work_left, bytes_left) = (MOST_WORK, MOST_BYTES);
-        Self { vars, locals: Vec::new(), cost: 0, limit, work_left, bytes_left, known: None, patterns: HashMap::new() }
+        Self { vars, locals: Vec::new(), cost: 0, limit, work_left, bytes_left, known: None, patterns: BTreeMap::new() }
     }
 
     /// What has been spent.
@@ -257,7 +256,8 @@ impl<'a> Context<'a> {
         let cost = charge.cost(&args, None)?;
         self.spend(cost)?;
         let [left, right] = &args;
-        let compared = |ordering: Option<std::cmp::Ordering>, fits: fn(std::cmp::Ordering) -> bool| Ok(Val::Bool(ordering.is_some_and(fits)));
+        let compared =
+            |ordering: Option<std::cmp::Ordering>, fits: fn(std::cmp::Ordering) -> bool| Ok(Val::Bool(ordering.is_some_and(fits)));
         match op {
             Op::Equal => self.equal(left, right).map(Val::Bool),
             Op::Unequal => self.equal(left, right).map(|same| Val::Bool(!same)),

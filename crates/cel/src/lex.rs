@@ -23,9 +23,8 @@ pub(crate) enum TokenKind {
     End,
 }
 
-const PUNCTUATION: [&str; 25] = [
-    "==", "!=", "<=", ">=", "&&", "||", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",", "(", ")", "[", "]", "{", "}", "=",
-];
+const PUNCTUATION: [&str; 25] =
+    ["==", "!=", "<=", ">=", "&&", "||", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", ".", ",", "(", ")", "[", "]", "{", "}", "="];
 
 fn problem(at: usize, message: impl Into<String>) -> Problem {
     Problem { at: at as u32, message: message.into() }
@@ -235,7 +234,8 @@ fn whole(text: &str, unsigned: bool, end: usize) -> (TokenKind, usize) {
         let kind = u64::from_str_radix(digits, radix).map_or(TokenKind::TooLarge("u".into()), |n| TokenKind::Literal(Literal::Uint(n)));
         return (kind, end + 1);
     }
-    let kind = i64::from_str_radix(digits, radix).map_or_else(|_| TokenKind::TooLarge(text.into()), |n| TokenKind::Literal(Literal::Int(n)));
+    let kind =
+        i64::from_str_radix(digits, radix).map_or_else(|_| TokenKind::TooLarge(text.into()), |n| TokenKind::Literal(Literal::Int(n)));
     (kind, end)
 }
 

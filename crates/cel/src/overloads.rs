@@ -1,6 +1,6 @@
 //! The functions expressions may call: their overloads, as data.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::types::Type;
@@ -203,7 +203,7 @@ const COMPARABLE: [&str; 8] = ["int", "uint", "double", "bool", "duration", "tim
 const SUMMABLE: [&str; 4] = ["int", "uint", "double", "duration"];
 const COMPARISONS: [(&str, &str); 4] = [("_<_", "less"), ("_<=_", "less_equals"), ("_>_", "greater"), ("_>=_", "greater_equals")];
 
-static FUNCTIONS: OnceLock<HashMap<String, Vec<Overload>>> = OnceLock::new();
+static FUNCTIONS: OnceLock<BTreeMap<String, Vec<Overload>>> = OnceLock::new();
 
 /// A function's overloads; `None` when nobody declared it.
 pub(crate) fn function(name: &str) -> Option<&'static [Overload]> {
@@ -216,8 +216,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.get_or_init(read).keys().map(String::as_str)
 }
 
-fn read() -> HashMap<String, Vec<Overload>> {
-    let mut functions: HashMap<String, Vec<Overload>> = HashMap::new();
+fn read() -> BTreeMap<String, Vec<Overload>> {
+    let mut functions: BTreeMap<String, Vec<Overload>> = BTreeMap::new();
     for line in TABLE {
         let (name, overloads) = line.split_once(": ").expect("the table has a name in each line");
         let all = functions.entry(name.into()).or_default();
@@ -265,7 +265,8 @@ fn parse(text: &str) -> Overload {
     }
     let rest = dot.map_or(inner, |d| &inner[d + 1..]);
     args.extend(split(rest).into_iter().filter(|a| !a.is_empty()).map(parse_type));
-    let params = ['A', 'B'].iter().filter(|p| inner.contains(**p) && is_param(inner, **p) || result.contains(**p) && is_param(result, **p)).count();
+    let params =
+        ['A', 'B'].iter().filter(|p| inner.contains(**p) && is_param(inner, **p) || result.contains(**p) && is_param(result, **p)).count();
     Overload { id: text[..open].into(), member: dot.is_some(), args, result: parse_type(result), params: params as u8 }
 }
 
@@ -390,10 +391,10 @@ mod tests {
             };
             function(name).unwrap().iter().map(one).collect()
         };
-        assert_eq!(shown("containsIP"), [
-            "cidr_contains_ip_string.(net.CIDR, string) bool 0",
-            "cidr_contains_ip_ip.(net.CIDR, net.IP) bool 0"
-        ]);
+        assert_eq!(
+            shown("containsIP"),
+            ["cidr_contains_ip_string.(net.CIDR, string) bool 0", "cidr_contains_ip_ip.(net.CIDR, net.IP) bool 0"]
+        );
         assert_eq!(shown("optional.none"), ["optional_none() optional_type(A) 1"]);
         assert_eq!(shown("@in"), ["in_list(A, list(A)) bool 1", "in_map(A, map(A, B)) bool 2"]);
         assert_eq!(shown("sum").len(), 4);

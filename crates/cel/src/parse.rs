@@ -279,7 +279,7 @@ impl Parser {
             }
             let operand = self.member()?;
             // An even number of them says nothing.
-            return if count % 2 == 0 { Ok(operand) } else { self.call(at, function, vec![operand]) };
+            return if count.is_multiple_of(2) { Ok(operand) } else { self.call(at, function, vec![operand]) };
         }
         self.member()
     }

@@ -225,9 +225,7 @@ impl Planner<'_> {
             ("_?._", [operand, Expr { kind: Kind::Literal(Literal::String(field)), .. }], _) => {
                 Node::OptionalSelect(self.boxed(operand), field.clone())
             }
-            ("or" | "orValue", [arg], Some(target)) => {
-                Node::OrElse(Box::new([self.plan(target), self.plan(arg)]), function == "orValue")
-            }
+            ("or" | "orValue", [arg], Some(target)) => Node::OrElse(Box::new([self.plan(target), self.plan(arg)]), function == "orValue"),
             _ => {
                 let args: Vec<Node> = target.into_iter().chain(args).map(|a| self.plan(a)).collect();
                 let constant = args.len() == 1 && args[0].is_constant();

@@ -1,6 +1,6 @@
 //! Expressions made ready once and evaluated often.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use regex::Regex;
@@ -26,7 +26,7 @@ pub struct Program {
     ty: Type,
     cost: Range,
     uses: Vec<Arc<str>>,
-    patterns: HashMap<String, Regex>,
+    patterns: BTreeMap<String, Regex>,
 }
 
 impl Program {
@@ -46,7 +46,7 @@ impl Program {
                 uses.push(env.name_of(*place).clone());
             }
         }
-        let mut patterns = HashMap::new();
+        let mut patterns = BTreeMap::new();
         collect_patterns(&expr, &mut patterns);
         let ty = checked.types[expr.id].clone();
         Ok(Self { node: plan(&expr, &checked), ty, cost, uses, patterns })
@@ -91,7 +91,7 @@ impl Program {
 }
 
 /// Makes ready what patterns an expression has as literals.
-fn collect_patterns(expr: &Expr, found: &mut HashMap<String, Regex>) {
+fn collect_patterns(expr: &Expr, found: &mut BTreeMap<String, Regex>) {
     match &expr.kind {
         Kind::Literal(_) | Kind::Ident(_) => {}
         Kind::Select { operand, .. } => collect_patterns(operand, found),

@@ -330,8 +330,8 @@ impl<'a> Val<'a> {
             }
             Self::Optional(Some(value)) => value.json_below(depth + 1)?,
             Self::Struct(_, fields) => {
-                let member = |(name, value): (&Box<str>, &Val<'a>)| Some((name.to_string(), value.json_below(depth + 1)?));
-                Value::Object(fields.iter().map(member).collect::<Option<_>>()?)
+                let members = fields.iter().map(|(name, value)| Some((name.to_string(), value.json_below(depth + 1)?)));
+                Value::Object(members.collect::<Option<_>>()?)
             }
             Self::Special(special) => special.to_json()?,
             Self::Type(_) | Self::Lazy(_) => return None,

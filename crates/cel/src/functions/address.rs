@@ -56,7 +56,7 @@ fn part<'a>(args: &[Val<'a>], of: fn(&Url) -> String) -> Outcome<'a> {
 /// A host apart from its port.
 fn host_and_port(host: &str) -> (&str, &str) {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !(name.starts_with('[') && !name.ends_with(']')) => (name, port),
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.starts_with('[') || name.ends_with(']')) => (name, port),
         _ => (host, ""),
     }
 }

@@ -48,7 +48,9 @@ fn times<'a>(op: Op, left: &Val<'a>, right: &Val<'a>) -> Outcome<'a> {
     match (op, left, right) {
         (Op::Add, Val::Duration(a), Val::Duration(b)) => duration(a.checked_add(*b)),
         (Op::Subtract, Val::Duration(a), Val::Duration(b)) => duration(a.checked_sub(*b)),
-        (Op::Add, Val::Timestamp(t), Val::Duration(d)) | (Op::Add, Val::Duration(d), Val::Timestamp(t)) => time::in_range(*t + i128::from(*d)),
+        (Op::Add, Val::Timestamp(t), Val::Duration(d)) | (Op::Add, Val::Duration(d), Val::Timestamp(t)) => {
+            time::in_range(*t + i128::from(*d))
+        }
         (Op::Subtract, Val::Timestamp(t), Val::Duration(d)) => time::in_range(*t - i128::from(*d)),
         (Op::Subtract, Val::Timestamp(a), Val::Timestamp(b)) => duration(i64::try_from(a - b).ok()),
         _ => Err(Fault::NoOverload),

@@ -39,7 +39,8 @@ pub(super) fn format<'a>(cx: &mut Context<'a>, args: &[Val<'a>]) -> Outcome<'a> 
             out.push('%');
             continue;
         }
-        let value = values.get(next).ok_or_else(|| Fault::new(format!("could not parse formatting clause: index {next} out of range")))??;
+        let value =
+            values.get(next).ok_or_else(|| Fault::new(format!("could not parse formatting clause: index {next} out of range")))??;
         next += 1;
         let shown = clause(cx, verb, digits, &value).map_err(|fault| match fault {
             Fault::TooDear => Fault::TooDear,
@@ -176,7 +177,9 @@ fn shown<'a>(cx: &mut Context<'a>, value: &Val<'a>, within: bool, depth: usize) 
         }
         other => {
             let name = other.type_name();
-            return Err(Fault::new(format!("string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {name}")));
+            return Err(Fault::new(format!(
+                "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given {name}"
+            )));
         }
     })
 }

@@ -54,9 +54,8 @@ fn parse(text: &str) -> Result<IpAddr, Fault> {
 }
 
 fn parse_range(text: &str) -> Result<(IpAddr, u8), Fault> {
-    let refused = |why: &str| {
-        Fault::new(format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}"))
-    };
+    let refused =
+        |why: &str| Fault::new(format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}"));
     let (ip, bits) = text.rsplit_once('/').ok_or_else(|| refused("no '/'"))?;
     let ip: IpAddr = ip.parse().map_err(|_| refused(&format!("ParseAddr({ip:?}): unable to parse IP")))?;
     if is_mapped(&ip) {

@@ -27,7 +27,17 @@ pub(super) fn find(name: &str) -> Option<Function> {
     Some(match name {
         "quantity" => |_, args| parse(text(args, 0)?).map(|q| Special::Quantity(q).into()),
         "isQuantity" => |_, args| Ok(Val::Bool(parse(text(args, 0)?).is_ok())),
-        "sign" => |_, args| quantity(args, 0).map(|q| Val::Int(if q.is_zero() { 0 } else if q.is_negative() { -1 } else { 1 })),
+        "sign" => |_, args| {
+            quantity(args, 0).map(|q| {
+                Val::Int(if q.is_zero() {
+                    0
+                } else if q.is_negative() {
+                    -1
+                } else {
+                    1
+                })
+            })
+        },
         "isGreaterThan" => |_, args| compared(args).map(|o| Val::Bool(o.is_gt())),
         "isLessThan" => |_, args| compared(args).map(|o| Val::Bool(o.is_lt())),
         "compareTo" => |_, args| compared(args).map(|o| Val::Int(o as i64)),

@@ -40,7 +40,9 @@ fn duration<'a>(_: &mut Context<'a>, args: &[Val<'a>]) -> Outcome<'a> {
     match &args[0] {
         Val::Duration(d) => Ok(Val::Duration(*d)),
         Val::Int(i) => Ok(Val::Duration(*i)),
-        Val::String(text) => parse_duration(text).map(Val::Duration).ok_or_else(|| Fault::new(format!("time: invalid duration {:?}", &**text))),
+        Val::String(text) => {
+            parse_duration(text).map(Val::Duration).ok_or_else(|| Fault::new(format!("time: invalid duration {:?}", &**text)))
+        }
         _ => Err(Fault::NoOverload),
     }
 }
@@ -74,10 +76,18 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     while !rest.is_empty() {
         let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|n| *n > 0)?;
         let (digits, after) = rest.split_at(number);
-        let (unit, factor) =
-            [("ns", 1), ("us", 1_000), ("µs", 1_000), ("μs", 1_000), ("ms", 1_000_000), ("s", SECOND), ("m", 60 * SECOND), ("h", 3600 * SECOND)]
-                .into_iter()
-                .find(|(unit, _)| after.starts_with(unit))?;
+        let (unit, factor) = [
+            ("ns", 1),
+            ("us", 1_000),
+            ("µs", 1_000),
+            ("μs", 1_000),
+            ("ms", 1_000_000),
+            ("s", SECOND),
+            ("m", 60 * SECOND),
+            ("h", 3600 * SECOND),
+        ]
+        .into_iter()
+        .find(|(unit, _)| after.starts_with(unit))?;
         total += scaled(digits, factor)?;
         rest = &after[unit.len()..];
     }
@@ -126,7 +136,8 @@ pub(crate) fn parse_schema_duration(text: &str) -> Option<i64> {
 pub(crate) fn parse_timestamp(text: &str) -> Option<i128> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() >= 20 && matches!(bytes[10], b'T' | b't') && !text.contains('[');
-    let zoned = text.ends_with(['Z', 'z']) || bytes.len() >= 25 && matches!(bytes[bytes.len() - 6], b'+' | b'-') && bytes[bytes.len() - 3] == b':';
+    let zoned =
+        text.ends_with(['Z', 'z']) || bytes.len() >= 25 && matches!(bytes[bytes.len() - 6], b'+' | b'-') && bytes[bytes.len() - 3] == b':';
     if !shaped || !zoned {
         return None;
     }

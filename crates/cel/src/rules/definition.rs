@@ -62,7 +62,9 @@ fn too_dear(what: &str, cost: u64, limit: u64) -> String {
         t if t < 1.5 => format!("{t:.6}x"),
         t => format!("{t:.1}x"),
     };
-    format!("{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)")
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+    )
 }
 
 fn walk(rules: &Value, node: &Value, path: &Path, place: &Place, costs: &mut Costs, errors: &mut ErrorList) {
@@ -82,7 +84,14 @@ fn walk(rules: &Value, node: &Value, path: &Path, place: &Place, costs: &mut Cos
         walk(inner, node, &path.child("properties").key(name), &place, costs, errors);
     }
     let additional = &node["additionalProperties"];
-    walk(&rules["additionalProperties"], additional, &path.child("additionalProperties"), &below("maxProperties", additional, None), costs, errors);
+    walk(
+        &rules["additionalProperties"],
+        additional,
+        &path.child("additionalProperties"),
+        &below("maxProperties", additional, None),
+        costs,
+        errors,
+    );
     let told = node["x-kubernetes-list-type"] == "map";
     let items = below("maxItems", &node["items"], (!told).then(|| path.clone()));
     walk(&rules["items"], &node["items"], &path.child("items"), &items, costs, errors);
@@ -160,8 +169,14 @@ mod tests {
     fn rules_that_are_none_are_refused_with_the_place() {
         let schema = json!({"type": "object", "properties": {"n": {"type": "integer", "x-kubernetes-validations": [{"rule": "self.x"}, {"rule": "self"}, {"rule": "self > 0", "messageExpression": "1"}]}}});
         let found = errors(&schema);
-        assert!(found[0].contains("compilation failed: ERROR: <input>:1:5: type 'int' does not support field selection\n | self.x\n | ....^"), "{found:?}");
-        assert!(found[1].starts_with("schema.properties[n].x-kubernetes-validations[1].rule: Invalid value:") && found[1].ends_with("cel expression must evaluate to a bool"));
+        assert!(
+            found[0].contains("compilation failed: ERROR: <input>:1:5: type 'int' does not support field selection\n | self.x\n | ....^"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].starts_with("schema.properties[n].x-kubernetes-validations[1].rule: Invalid value:")
+                && found[1].ends_with("cel expression must evaluate to a bool")
+        );
         assert!(found[2].ends_with("messageExpression must evaluate to a string"));
     }
 

@@ -54,7 +54,14 @@ impl Rules {
         found.errors
     }
 
-    fn check<'a>(&'a self, new: &'a Value, old: Option<&'a Value>, before: Before<'a>, path: &Path, found: &mut Findings) -> Result<(), Stop> {
+    fn check<'a>(
+        &'a self,
+        new: &'a Value,
+        old: Option<&'a Value>,
+        before: Before<'a>,
+        path: &Path,
+        found: &mut Findings,
+    ) -> Result<(), Stop> {
         if new.is_null() {
             return Ok(());
         }
@@ -103,7 +110,9 @@ impl Rules {
     ) -> Result<(), Stop> {
         let refuse = |detail: String| Error::invalid(path, self.kind.as_str(), &detail);
         if found.left == 0 {
-            found.errors.push(refuse("validation failed due to running out of cost budget, no further validation rules will be run".into()));
+            found
+                .errors
+                .push(refuse("validation failed due to running out of cost budget, no further validation rules will be run".into()));
             return Err(Stop);
         }
         let program = match &rule.program {
@@ -119,7 +128,9 @@ impl Rules {
         }
         let (outcome, spent) = self.eval(rule, program, new, old);
         if spent > found.left {
-            found.errors.push(refuse("validation failed due to running out of cost budget, no further validation rules will be run".into()));
+            found
+                .errors
+                .push(refuse("validation failed due to running out of cost budget, no further validation rules will be run".into()));
             return Err(Stop);
         }
         found.left -= spent;
@@ -127,7 +138,11 @@ impl Rules {
             Ok(Val::Bool(true)) => return Ok(()),
             Ok(_) => {}
             Err(Fault::TooDear) => {
-                let why = format!("'{}': no further validation rules will be run due to call cost exceeds limit for rule: {}", Fault::TooDear, rule.shown());
+                let why = format!(
+                    "'{}': no further validation rules will be run due to call cost exceeds limit for rule: {}",
+                    Fault::TooDear,
+                    rule.shown()
+                );
                 found.errors.push(refuse(why));
                 return Err(Stop);
             }
@@ -224,14 +239,17 @@ mod tests {
                     {"rule": "self.min <= self.max", "messageExpression": "'min is ' + string(self.min)", "fieldPath": ".min"},
                     {"rule": "has(self.max)", "message": "max is needed", "reason": "FieldValueRequired"}]}}});
         let object = |spec: Value| json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "b"}, "spec": spec});
-        assert_eq!(errors(&schema, &object(json!({"min": 3, "max": 2})), None), [
-            "<nil>: Invalid value: failed rule: self.metadata.name.startsWith('a')",
-            "spec.min: Invalid value: min is 3"
-        ]);
-        assert_eq!(errors(&schema, &object(json!({"min": 3})), None)[1..], [
-            "spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max",
-            "spec: Required value: max is needed"
-        ]);
+        assert_eq!(
+            errors(&schema, &object(json!({"min": 3, "max": 2})), None),
+            ["<nil>: Invalid value: failed rule: self.metadata.name.startsWith('a')", "spec.min: Invalid value: min is 3"]
+        );
+        assert_eq!(
+            errors(&schema, &object(json!({"min": 3})), None)[1..],
+            [
+                "spec: Invalid value: \"object\": no such key: max evaluating rule: self.min <= self.max",
+                "spec: Required value: max is needed"
+            ]
+        );
     }
 
     #[test]
@@ -243,10 +261,10 @@ mod tests {
                 "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}, "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v"}]}}}});
         let old = json!({"fixed": "a", "small": 20, "list": [{"k": "x", "v": 2}, {"k": "y", "v": 2}]});
         assert_eq!(errors(&schema, &json!({"fixed": "b"}), None), Vec::<String>::new());
-        assert_eq!(errors(&schema, &json!({"fixed": "b", "small": 20, "list": [{"k": "y", "v": 1}, {"k": "new", "v": 0}]}), Some(&old)), [
-            "fixed: Invalid value: \"b\": is fixed",
-            "list[0]: Invalid value: failed rule: self.v >= oldSelf.v"
-        ]);
+        assert_eq!(
+            errors(&schema, &json!({"fixed": "b", "small": 20, "list": [{"k": "y", "v": 1}, {"k": "new", "v": 0}]}), Some(&old)),
+            ["fixed: Invalid value: \"b\": is fixed", "list[0]: Invalid value: failed rule: self.v >= oldSelf.v"]
+        );
         assert_eq!(errors(&schema, &json!({"small": 21}), Some(&old)), ["small: Invalid value: 21: failed rule: self < 10"]);
     }
 

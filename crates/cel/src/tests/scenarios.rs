@@ -93,7 +93,10 @@ fn texts_and_times() {
         ("'aXbX'.replace('X', '-') + 'aXbX'.replace('X', '-', 1)", "\"a-b-a-bX\""),
         ("'tacocat'.indexOf('a', 3) + 'tacocat'.lastIndexOf('a')", "10"),
         ("' Ab '.trim().lowerAscii() + ['a', 'b'].join('|')", "\"aba|b\""),
-        ("'%s is %d or %.2f or %x'.format(['a'] + ['b'])", "fault: error during formatting: decimal clause can only be used on integers, was given string (at 6)"),
+        (
+            "'%s is %d or %.2f or %x'.format(['a'] + ['b'])",
+            "fault: error during formatting: decimal clause can only be used on integers, was given string (at 6)",
+        ),
         ("'%s %d'.format([dyn(['a']), dyn(1)])", "\"[\\\"a\\\"] 1\""),
         ("'a1b22'.find('[0-9]+') + 'a1b22'.findAll('[0-9]+')[1]", "\"122\""),
         ("'abc'.matches('^a.c$') && !'abd'.matches('c$')", "true"),
@@ -124,7 +127,10 @@ fn libraries() {
 fn what_is_wrong_is_told_as_upstream_tells_it() {
     check(&[
         ("foo", "1:1: undeclared reference to 'foo' (in container '')"),
-        ("1 +", "1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"),
+        (
+            "1 +",
+            "1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}",
+        ),
         ("(1", "1:3: Syntax error: missing ')' at '<EOF>'"),
         ("1)", "1:2: Syntax error: extraneous input ')' expecting <EOF>"),
         ("1 + 'a'", "1:3: found no matching overload for '_+_' applied to '(int, string)'"),
@@ -137,7 +143,9 @@ fn what_is_wrong_is_told_as_upstream_tells_it() {
     assert_eq!(shown, "ERROR: <input>:2:3: undeclared reference to 'foo' (in container '')\n |   foo\n | ..^");
 }
 
-fn declared(schema: &Value) -> (Env, Vec<(Arc<str>, Arc<Decl>)>) {
+type Sizes = Vec<(Arc<str>, Arc<Decl>)>;
+
+fn declared(schema: &Value) -> (Env, Sizes) {
     let decl = Arc::new(Decl::of_schema(schema, false, "selfType").unwrap());
     (Env::new().with("self", &decl), vec![("self".into(), decl)])
 }
@@ -221,10 +229,10 @@ fn bombs_do_no_harm() {
         let _ = eval(&text);
     }
     for text in [
-        format!("lists.range(2000).all(a, lists.range(2000).all(b, a + b >= 0))"),
+        "lists.range(2000).all(a, lists.range(2000).all(b, a + b >= 0))".to_string(),
         "lists.range(1000000000000).size() == 0".to_owned(),
         format!("'x'{}.size() > 0", ".replace('x', 'xxxxxxxxxxxxxxxxxxxxxxxx')".repeat(20)),
-        format!("lists.range(1000).map(a, lists.range(1000).map(b, lists.range(1000))).size() > 0"),
+        "lists.range(1000).map(a, lists.range(1000).map(b, lists.range(1000))).size() > 0".to_string(),
     ] {
         let found = eval(&text);
         assert!(found.contains("actual cost limit exceeded"), "{text}: {found}");
