@@ -135,6 +135,11 @@ impl Quantity {
         clamp(div_up(self.nanos, NANO / 1000))
     }
 
+    /// The amount as a floating-point number, as near as there is one.
+    pub fn as_f64(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Whether it is nothing at all.
     pub fn is_zero(self) -> bool {
         self.nanos == 0

@@ -133,7 +133,34 @@ async fn definitions_that_break_the_rules_are_refused_in_upstreams_words() {
     let rule = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/x-kubernetes-validations", "value": [{"rule": "has(self.spec)"}]}]);
     let ruled = admin.patch(&format!("{DEFINITIONS}/crontabs.stable.example.com"), "json", &rule).await;
     ruled.expect(200);
-    assert!(ruled.warnings()[0].contains("does not enforce them yet"));
+    assert!(ruled.warnings().is_empty());
+}
+
+#[tokio::test]
+async fn validation_rules_are_enforced() {
+    let (world, mut admin) = with_crontabs(json!([version("v1", true)])).await;
+    let at = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations";
+    let rules = |rules: Value| json!([{"op": "add", "path": spec, "value": rules}]);
+    let bad = admin.patch(&at, "json", &rules(json!([{"rule": "self.nonesuch > 1"}]))).await;
+    bad.expect(422);
+    assert!(bad.body["message"].as_str().is_some_and(|m| m.contains("undefined field 'nonesuch'")), "{}", bad.body);
+    let cron = json!([{"rule": "self.cron != 'never'", "message": "some time it must run"}, {"rule": "self.cron == oldSelf.cron", "reason": "FieldValueForbidden", "fieldPath": ".cron"}]);
+    admin.patch(&at, "json", &rules(cron)).await.expect(200);
+    let object = |name: &str, cron: &str| json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": {"cron": cron}});
+    let path = "/apis/stable.example.com/v1/namespaces/default/crontabs";
+    let refused = admin.post(path, &object("a", "never")).await;
+    refused.expect(422);
+    assert_eq!(
+        refused.body["details"]["causes"][0],
+        json!({"reason": "FieldValueInvalid", "message": "Invalid value: some time it must run", "field": "spec"})
+    );
+    admin.post(path, &object("a", "daily")).await.expect(201);
+    let changed = admin.patch(&format!("{path}/a"), "merge", &json!({"spec": {"cron": "hourly"}})).await;
+    changed.expect(422);
+    assert_eq!(changed.body["details"]["causes"][0]["field"], "spec.cron");
+    admin.patch(&format!("{path}/a"), "merge", &json!({"metadata": {"labels": {"a": "b"}}})).await.expect(200);
+    drop(world);
 }
 
 #[tokio::test]

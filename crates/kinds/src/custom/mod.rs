@@ -8,6 +8,7 @@ mod json_path;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use gantry_cel::rules::Rules as Validations;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_object::{GroupVersionKind, Timestamp, Value, meta};
 use gantry_schema::openapi::Version;
@@ -33,6 +34,7 @@ pub(crate) struct Custom {
     deprecation: Option<String>,
     converts_by_webhook: bool,
     structural: OnceLock<Structural>,
+    validations: OnceLock<Option<Validations>>,
     open: OnceLock<Arc<Open>>,
     columns: OnceLock<Vec<(String, Option<JsonPath>)>>,
 }
@@ -122,6 +124,7 @@ fn kind(registry: &Registry, crd: &Value, definition: &Bytes, (place, version): 
             deprecation: deprecation(version, &gvk),
             converts_by_webhook: text(crd, "/spec/conversion/strategy") == "Webhook",
             structural: OnceLock::new(),
+            validations: OnceLock::new(),
             open: OnceLock::new(),
             columns: OnceLock::new(),
         })),
@@ -181,6 +184,11 @@ impl Custom {
         at(&crd, &format!("/spec/versions/{}", self.version)).clone()
     }
 
+    /// The validation rules, made ready when they are first needed.
+    fn validations(&self) -> Option<&Validations> {
+        self.validations.get_or_init(|| Validations::read(at(&self.said(), "/schema/openAPIV3Schema"))).as_ref()
+    }
+
     pub(crate) fn structural(&self) -> &Structural {
         self.structural.get_or_init(|| Structural::read(at(&self.said(), "/schema/openAPIV3Schema")))
     }
@@ -212,7 +220,26 @@ impl Custom {
                 _ => {}
             }
         }
+        self.check_rules(new, old, &mut errors);
         errors
+    }
+
+    /// Holds the validation rules against an object whose shape is right.
+    fn check_rules(&self, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+        use gantry_object::status::CauseReason as Reason;
+        let Some(rules) = self.validations() else { return };
+        let blocks = |e: &Error| {
+            let blocking =
+                [Reason::FieldValueRequired, Reason::FieldValueTooLong, Reason::FieldValueTooMany, Reason::FieldValueTypeInvalid];
+            blocking.contains(&e.reason)
+        };
+        if errors.iter().any(blocks) {
+            let detail =
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(Error::invalid(&Path::default(), Value::Null, detail));
+            return;
+        }
+        errors.extend(rules.validate(new, old));
     }
 
     /// Paths and descriptions of the columns but the name.

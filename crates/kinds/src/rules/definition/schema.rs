@@ -1,5 +1,6 @@
 //! What a definition's schema may say, word by word. What makes it structural is checked beside this.
 
+use gantry_cel::rules::check_definition;
 use gantry_object::Value;
 use gantry_object::field::{Error, ErrorList, Path};
 use gantry_schema::structural::{Structural, is_known_format};
@@ -43,6 +44,10 @@ pub(super) fn validate(schema: &Value, has_status: bool, path: &Path, errors: &m
         defaults(schema, false, path, errors);
     }
     walk(schema, path, &Place { root: true, ..Place::default() }, errors);
+    // Rules over a schema that is wrong itself would only be misunderstood.
+    if errors.len() == before {
+        check_definition(schema, path, errors);
+    }
 }
 
 fn walk(schema: &Value, path: &Path, place: &Place, errors: &mut ErrorList) {
@@ -264,48 +269,35 @@ fn defaults(schema: &Value, in_meta: bool, path: &Path, errors: &mut ErrorList) 
     defaults(at(schema, "/additionalProperties"), in_meta, &path.child("additionalProperties"), errors);
 }
 
-/// Words of a definition's schemas that nothing is checked against.
-#[derive(Default)]
-struct Unchecked {
-    formats: Vec<String>,
-    has_rules: bool,
-}
-
-fn unchecked(schema: &Value, found: &mut Unchecked) {
+/// Formats that a definition's schemas name and nothing is checked against.
+fn unknown_formats(schema: &Value, found: &mut Vec<String>) {
     match schema {
         Value::Object(members) => {
             let format = text(schema, "/format");
-            if !format.is_empty() && !is_known_format(text(schema, "/type"), format) && !found.formats.iter().any(|f| f == format) {
-                found.formats.push(format.into());
+            if !format.is_empty() && !is_known_format(text(schema, "/type"), format) && !found.iter().any(|f| f == format) {
+                found.push(format.into());
             }
-            found.has_rules |= !items(schema, "/x-kubernetes-validations").is_empty();
             for (name, v) in members {
                 match name.as_str() {
-                    "properties" => v.as_object().into_iter().flatten().for_each(|(_, v)| unchecked(v, found)),
-                    "items" | "additionalProperties" | "not" | "allOf" | "anyOf" | "oneOf" => unchecked(v, found),
+                    "properties" => v.as_object().into_iter().flatten().for_each(|(_, v)| unknown_formats(v, found)),
+                    "items" | "additionalProperties" | "not" | "allOf" | "anyOf" | "oneOf" => unknown_formats(v, found),
                     _ => {}
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|v| unchecked(v, found)),
+        Value::Array(items) => items.iter().for_each(|v| unknown_formats(v, found)),
         _ => {}
     }
 }
 
-fn unchecked_in(crd: &Value) -> Unchecked {
-    let mut found = Unchecked::default();
-    items(crd, "/spec/versions").iter().for_each(|v| unchecked(at(v, "/schema/openAPIV3Schema"), &mut found));
-    found.formats.sort();
-    found
-}
-
 /// What the writer of a definition is warned of: what it says that no value is checked against, as far as it is new.
 pub(crate) fn warnings(new: &Value, old: &Value) -> Vec<String> {
-    let (found, before) = (unchecked_in(new), unchecked_in(old));
-    let formats = found.formats.iter().filter(|f| !before.formats.contains(f));
-    let mut all: Vec<String> = formats.map(|f| format!("unrecognized format {f:?}")).collect();
-    if found.has_rules && !before.has_rules {
-        all.push("x-kubernetes-validations: this server keeps and publishes the rules, but does not enforce them yet".into());
-    }
-    all
+    let formats = |crd: &Value| {
+        let mut found = Vec::new();
+        items(crd, "/spec/versions").iter().for_each(|v| unknown_formats(at(v, "/schema/openAPIV3Schema"), &mut found));
+        found.sort();
+        found
+    };
+    let before = formats(old);
+    formats(new).iter().filter(|f| !before.contains(f)).map(|f| format!("unrecognized format {f:?}")).collect()
 }

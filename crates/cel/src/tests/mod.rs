@@ -1,0 +1,3 @@
+//! Scenarios: an expression and what it comes to.
+
+mod scenarios;
