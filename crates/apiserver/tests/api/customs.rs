@@ -144,7 +144,7 @@ async fn validation_rules_are_enforced() {
     let rules = |rules: Value| json!([{"op": "add", "path": spec, "value": rules}]);
     let bad = admin.patch(&at, "json", &rules(json!([{"rule": "self.nonesuch > 1"}]))).await;
     bad.expect(422);
-    assert!(bad.body["message"].as_str().is_some_and(|m| m.contains("undefined field 'nonesuch'")), "{}", bad.body);
+    assert!(bad.json()["message"].as_str().is_some_and(|m| m.contains("undefined field 'nonesuch'")), "{}", bad.json());
     let cron = json!([{"rule": "self.cron != 'never'", "message": "some time it must run"}, {"rule": "self.cron == oldSelf.cron", "reason": "FieldValueForbidden", "fieldPath": ".cron"}]);
     admin.patch(&at, "json", &rules(cron)).await.expect(200);
     let object = |name: &str, cron: &str| json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": {"cron": cron}});
@@ -152,13 +152,13 @@ async fn validation_rules_are_enforced() {
     let refused = admin.post(path, &object("a", "never")).await;
     refused.expect(422);
     assert_eq!(
-        refused.body["details"]["causes"][0],
+        refused.json()["details"]["causes"][0],
         json!({"reason": "FieldValueInvalid", "message": "Invalid value: some time it must run", "field": "spec"})
     );
     admin.post(path, &object("a", "daily")).await.expect(201);
     let changed = admin.patch(&format!("{path}/a"), "merge", &json!({"spec": {"cron": "hourly"}})).await;
     changed.expect(422);
-    assert_eq!(changed.body["details"]["causes"][0]["field"], "spec.cron");
+    assert_eq!(changed.json()["details"]["causes"][0]["field"], "spec.cron");
     admin.patch(&format!("{path}/a"), "merge", &json!({"metadata": {"labels": {"a": "b"}}})).await.expect(200);
     drop(world);
 }
