@@ -14,7 +14,8 @@ const LONGEST: usize = 100_000;
 const LARGEST: usize = 100_000;
 /// What an expression starts with, as errors list it.
 const STARTS: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
-const RESERVED: [&str; 17] = [
+/// Words that are no identifiers, without those that the grammar itself uses.
+pub(crate) const RESERVED: [&str; 17] = [
     "as",
     "break",
     "const",

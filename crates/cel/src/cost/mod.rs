@@ -1,49 +1,20 @@
 //! What an expression may cost at worst, seen before it is evaluated.
 
+mod library;
+mod range;
+mod standard;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ast::{Expr, Fold, Id, Kind, Literal};
-use crate::charge::{PATTERN, TRAVERSAL};
+use crate::charge::TRAVERSAL;
 use crate::check::{Checked, Reference};
 use crate::decl::{Decl, DeclKind};
 use crate::types::Type;
 
-/// Bounds of a cost or of a size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// At least.
-    pub min: u64,
-    /// At most.
-    pub max: u64,
-}
-
-const UNKNOWN: Range = Range { min: 0, max: u64::MAX };
-
-impl Range {
-    /// Exactly so much.
-    pub(crate) const fn fixed(n: u64) -> Self {
-        Self { min: n, max: n }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self { min: self.min.saturating_add(other.min), max: self.max.saturating_add(other.max) }
-    }
-
-    fn times(self, other: Self) -> Self {
-        Self { min: self.min.saturating_mul(other.min), max: self.max.saturating_mul(other.max) }
-    }
-
-    fn scaled(self, factor: f64) -> Self {
-        // A number too large for the type becomes the largest there is.
-        let scale = |n: u64| (n as f64 * factor).ceil() as u64;
-        Self { min: scale(self.min), max: scale(self.max) }
-    }
-
-    fn either(self, other: Self) -> Self {
-        Self { min: self.min.min(other.min), max: self.max.max(other.max) }
-    }
-}
+pub use range::Range;
+use range::UNKNOWN;
 
 /// The sizes of what a list or map holds.
 #[derive(Clone, Copy, Debug)]
@@ -385,49 +356,6 @@ impl Coster<'_> {
         }
     }
 
-    /// Functions that go through what they are given.
-    fn by_overload(&mut self, overload: &str, target: Option<&Expr>, args: &[Expr]) -> Estimate {
-        let compares = ["less", "greater"].iter().any(|w| overload.starts_with(w));
-        match (overload, target, args) {
-            ("string_format", Some(target), _) => only(self.size_or_unknown(target).scaled(TRAVERSAL)),
-            ("string_to_bytes", _, [arg]) => {
-                let size = self.size_or_unknown(arg);
-                Estimate { cost: size.scaled(TRAVERSAL), size: Some(Range { min: size.min, max: size.max.wrapping_mul(4) }) }
-            }
-            ("bytes_to_string", _, [arg]) => {
-                let size = self.size_or_unknown(arg);
-                Estimate { cost: size.scaled(TRAVERSAL), size: Some(Range { min: size.min / 4, max: size.max }) }
-            }
-            ("strings_quote", _, [arg]) => {
-                let size = self.size_or_unknown(arg);
-                let quoted = Range { min: size.min.wrapping_add(2), max: size.max.wrapping_mul(2).wrapping_add(2) };
-                Estimate { cost: size.scaled(TRAVERSAL), size: Some(quoted) }
-            }
-            ("starts_with_string" | "ends_with_string", _, [arg]) => only(self.size_or_unknown(arg).scaled(TRAVERSAL)),
-            ("in_list", _, [_, list]) => only(self.size_or_unknown(list).scaled(1.0)),
-            ("matches_string", Some(target), [pattern]) => {
-                let subject = self.size_or_unknown(target).plus(Range::fixed(1)).scaled(TRAVERSAL);
-                only(subject.times(self.size_or_unknown(pattern).scaled(PATTERN)))
-            }
-            ("contains_string", Some(target), [part]) => {
-                let subject = self.size_or_unknown(target).scaled(TRAVERSAL);
-                only(subject.times(self.size_or_unknown(part).scaled(TRAVERSAL)))
-            }
-            (o, _, [left, right])
-                if matches!(o, "equals" | "not_equals") || compares && (o.ends_with("_string") || o.ends_with("_bytes")) =>
-            {
-                let max = self.size_or_unknown(left).max.min(self.size_or_unknown(right).max);
-                only(Range { min: u64::from(max > 0), max }.scaled(TRAVERSAL))
-            }
-            _ => only(Range::fixed(1)),
-        }
-    }
-
-    /// The size of an argument of a library's function.
-    fn library_size(&mut self, expr: &Expr) -> Range {
-        self.size_or_unknown(expr)
-    }
-
     /// The size of a list's items, and whether they are texts or bytes; `None` when it is no list.
     fn items(&mut self, list: &Expr) -> Option<(Range, bool)> {
         let of = match self.ty(list) {
@@ -440,188 +368,4 @@ impl Coster<'_> {
         let size = self.declared_size(&stepped(&way, Step::Items)).unwrap_or(UNKNOWN);
         Some((size, matches!(of, Type::String | Type::Bytes)))
     }
-
-    fn by_name(&mut self, function: &str, overload: &str, target: Option<&Expr>, args: &[Expr]) -> Option<Estimate> {
-        if (overload.starts_with("list_") || overload.starts_with("lists_"))
-            && let Some(estimate) = self.of_list(overload, target, args)
-        {
-            return Some(estimate);
-        }
-        Some(match (function, target, args) {
-            ("check", ..) => only(Range::fixed(350_000)),
-            (
-                "serviceAccount"
-                | "path"
-                | "group"
-                | "resource"
-                | "subresource"
-                | "namespace"
-                | "name"
-                | "allowed"
-                | "reason"
-                | "error"
-                | "errored"
-                | "masked"
-                | "prefixLength"
-                | "family"
-                | "isUnspecified"
-                | "isLoopback"
-                | "isLinkLocalMulticast"
-                | "isLinkLocalUnicast"
-                | "isGlobalUnicast"
-                | "format.named"
-                | "sign"
-                | "asInteger"
-                | "isInteger"
-                | "asApproximateFloat"
-                | "isGreaterThan"
-                | "isLessThan"
-                | "compareTo"
-                | "add"
-                | "sub"
-                | "major"
-                | "minor"
-                | "patch"
-                | "getScheme"
-                | "getHostname"
-                | "getHost"
-                | "getPort"
-                | "getEscapedPath"
-                | "getQuery",
-                ..,
-            ) => only(Range::fixed(1)),
-            ("fieldSelector" | "labelSelector", _, [selector]) => {
-                let length = self.library_size(selector);
-                let requirements = length.scaled(0.5).scaled(50.0);
-                only(Range::fixed(10).plus(length.scaled(TRAVERSAL)).plus(requirements))
-            }
-            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(target), _) => {
-                let size = self.library_size(target);
-                match self.items(target) {
-                    Some((item, true)) => only(size.times(Range::fixed(1).plus(item.scaled(TRAVERSAL)))),
-                    Some(_) => only(size),
-                    None => only(size.scaled(TRAVERSAL)),
-                }
-            }
-            ("url" | "jsonpatch.escapeKey", _, [arg]) => self.traverses(arg),
-            ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(target), _) => self.traverses(target),
-            ("replace", Some(target), [old, new, ..]) => {
-                let (size, old, new) = (self.library_size(target), self.library_size(old), self.library_size(new));
-                Estimate { cost: size.scaled(2.0 * TRAVERSAL), size: Some(replaced(size, old, new)) }
-            }
-            ("split", Some(target), _) => {
-                let size = self.library_size(target);
-                let max = match args.get(1).map(|a| &a.kind) {
-                    Some(Kind::Literal(Literal::Int(limit))) => *limit as u64,
-                    _ => size.max,
-                };
-                Estimate { cost: size.scaled(2.0 * TRAVERSAL), size: Some(Range { min: 0, max }) }
-            }
-            ("join", Some(target), _) => {
-                let count = self.library_size(target);
-                let mut size = self.items(target).map_or(Range::fixed(0), |(item, _)| count.times(item));
-                if let Some(separator) = args.first() {
-                    let between = Range { min: count.min.saturating_sub(1), max: count.max.saturating_sub(1) };
-                    size = size.plus(self.library_size(separator).times(between));
-                }
-                Estimate { cost: size.scaled(TRAVERSAL), size: Some(size) }
-            }
-            ("find" | "findAll", Some(target), [pattern, ..]) => {
-                let size = self.library_size(target);
-                let subject = size.plus(Range::fixed(1)).scaled(TRAVERSAL);
-                let cost = subject.times(self.library_size(pattern).scaled(PATTERN));
-                Estimate { cost, size: Some(Range { min: 0, max: size.max }) }
-            }
-            ("ip", ..) if overload == "cidr_ip" => only(Range::fixed(1)),
-            ("cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver", _, [arg, ..]) => {
-                only(self.library_size(arg).scaled(TRAVERSAL))
-            }
-            ("ip.isCanonical", _, [arg]) => only(self.library_size(arg).scaled(2.0 * TRAVERSAL)),
-            ("containsIP" | "containsCIDR", _, [arg]) => {
-                let size = Range { min: 4, max: 16 };
-                let mut cost = size.plus(size).scaled(TRAVERSAL);
-                if function == "containsCIDR" {
-                    cost = cost.plus(size.scaled(TRAVERSAL)).plus(Range::fixed(1));
-                }
-                if overload.ends_with("_string") {
-                    cost = cost.plus(self.library_size(arg).scaled(TRAVERSAL));
-                }
-                only(cost)
-            }
-            ("validate", _, [arg]) => only(self.library_size(arg).scaled(TRAVERSAL).scaled(128.0 * PATTERN)),
-            ("_==_", _, [left, right]) if self.ty(left) == self.ty(right) => match self.ty(left) {
-                Type::Named(name) => match &**name {
-                    "kubernetes.NamedFormat" => only(Range { min: 1, max: 64 }.scaled(TRAVERSAL)),
-                    "kubernetes.URL" => {
-                        let max = self.size(right).map_or(1, |s| s.max);
-                        only(Range { min: 1, max }.scaled(TRAVERSAL))
-                    }
-                    name if name.starts_with("kubernetes.") || name.starts_with("net.") => only(Range::fixed(1)),
-                    _ => return None,
-                },
-                _ => return None,
-            },
-            _ => return None,
-        })
-    }
-
-    fn traverses(&mut self, expr: &Expr) -> Estimate {
-        let size = self.library_size(expr);
-        Estimate { cost: size.scaled(TRAVERSAL), size: Some(size) }
-    }
-
-    fn of_list(&mut self, overload: &str, target: Option<&Expr>, args: &[Expr]) -> Option<Estimate> {
-        let whole = |expr: &Expr, otherwise: u64| match &expr.kind {
-            Kind::Literal(Literal::Int(i)) => (*i).max(0) as u64,
-            _ => otherwise,
-        };
-        let allocates = |factor: f64, size: Range| Estimate { cost: size.scaled(factor).plus(Range::fixed(11)), size: Some(size) };
-        let squared = |coster: &mut Self, list: &Expr, factor: f64| {
-            let size = coster.library_size(list);
-            allocates(factor, size.times(size))
-        };
-        let texts = |overload: &str| if overload.contains("_string_") || overload.contains("_bytes_") { 2.0 + TRAVERSAL } else { 2.0 };
-        Some(match (overload, target, args) {
-            ("list_sets_contains_list" | "list_sets_intersects_list" | "list_sets_equivalent_list", _, [left, right]) => {
-                let factor = if overload == "list_sets_equivalent_list" { 2.0 } else { 1.0 };
-                let size = self.library_size(left).times(self.library_size(right));
-                only(size.scaled(factor).plus(Range::fixed(1)))
-            }
-            ("list_slice", Some(target), [start, end]) => {
-                let size = self.library_size(target);
-                allocates(1.0, Range::fixed(whole(end, size.max).wrapping_sub(whole(start, 0))))
-            }
-            ("lists_range", None, [count]) => allocates(1.0, Range::fixed(whole(count, u64::MAX))),
-            ("list_reverse", Some(target), []) => {
-                let size = self.library_size(target);
-                allocates(1.0, size)
-            }
-            ("list_flatten" | "list_flatten_int", Some(target), _) => {
-                let depth = args.first().map_or(1, |a| whole(a, u64::MAX));
-                let size = self.library_size(target);
-                allocates(depth as f64, size)
-            }
-            ("list_distinct", Some(target), []) => squared(self, target, 2.0),
-            (o, Some(target), []) if o.ends_with("_sort") => squared(self, target, texts(o)),
-            (o, Some(_), [keys]) if o.ends_with("_sortByAssociatedKeys") => squared(self, keys, texts(o)),
-            _ => return None,
-        })
-    }
-}
-
-/// The size of a text in which parts are replaced.
-fn replaced(size: Range, old: Range, new: Range) -> Range {
-    let divided = |n: u64, by: u64| (n as f64 / by as f64).ceil() as u64;
-    // How often it is replaced, and what stays as it was.
-    let (most, kept_most) = match old.min {
-        0 => (size.max.saturating_add(1), size.max),
-        old if new.max <= old => (0, size.max),
-        old => (divided(size.max, old), 0),
-    };
-    let (least, kept_least) = match old.max {
-        0 => (size.min.saturating_add(1), size.min),
-        old if old <= new.min => (0, size.min),
-        old => (divided(size.min, old), 0),
-    };
-    Range { min: least, max: most }.times(new).plus(Range { min: kept_least, max: kept_most })
 }
