@@ -13,7 +13,10 @@ impl Kind {
             return custom.structural().apply_defaults(object);
         }
         self.schema.apply_defaults(self.ty, object);
-        (self.rules.defaults)(object);
+        // A version that is stored as another gets the kind's own defaults with its conversion.
+        if self.conversion.is_none() {
+            (self.rules.defaults)(object);
+        }
         // Structs made by the kind's own defaults have members with defaults of their own.
         self.schema.apply_defaults(self.ty, object);
         self.schema.normalize(self.ty, object);

@@ -91,10 +91,6 @@ const FOUND: [(&str, Renames); 5] = [
 const NEEDED: [&str; 4] = ["object/targetValue", "pods/targetAverageValue", "object/currentValue", "external/currentValue"];
 
 fn default_autoscaler(autoscaler: &mut Value) {
-    // Version 1 says the same through its conversion.
-    if autoscaler["apiVersion"] == "autoscaling/v1" {
-        return;
-    }
     let Some(spec) = autoscaler.get_mut("spec").filter(|s| s.is_object()) else { return };
     if tree::items(spec, "/metrics").is_empty() {
         tree::set(spec, "metrics", json!([processor(UTILIZATION)]));
