@@ -199,14 +199,18 @@ impl Api for Line {
                 return Err(died());
             }
             let process = self.net.reach(&self.who)?;
-            if self.fuse.takes_meddling(&request) {
-                self.net.meddle(&process, &request).await;
-            }
+            let meddled = self.fuse.takes_meddling(&request);
             let verb = request.verb;
             let client = process.server.client(self.user.clone());
             let mut end = process.end();
+            let answer = async {
+                if meddled {
+                    self.net.meddle(&process, &request).await;
+                }
+                client.call(request).await
+            };
             let answer = gantry_ports::select! {
-                answer = client.call(request) => answer,
+                answer = answer => answer,
                 () = end.wait() => Err(Status::unavailable("the server died before it answered")),
             };
             if let Ok(response) = &answer {
