@@ -19,13 +19,19 @@ const UNKNOWN_KIND: Duration = Duration::from_secs(30);
 /// The garbage collector.
 pub struct Garbage {
     resources: Vec<Resource>,
+    with_customs: bool,
 }
 
 impl Garbage {
     /// Collects among these resources, and those that definitions describe. Owners of other resources count as alive.
     pub fn new(resources: &[Resource]) -> Self {
         // Events come and go by themselves and own nothing.
-        Self { resources: resources.iter().copied().filter(|r| r.plural != "events").collect() }
+        Self { resources: resources.iter().copied().filter(|r| r.plural != "events").collect(), with_customs: true }
+    }
+
+    /// Collects among these resources alone.
+    pub fn among(resources: &[Resource]) -> Self {
+        Self { with_customs: false, ..Self::new(resources) }
     }
 }
 
@@ -39,7 +45,7 @@ impl Controller for Garbage {
     }
 
     fn reads_custom(&self) -> Option<gantry_reconcile::MapKeys> {
-        Some(touched)
+        self.with_customs.then_some(touched as gantry_reconcile::MapKeys)
     }
 
     fn owns(&self) -> &'static [&'static str] {
