@@ -47,7 +47,7 @@ fn controllers(name: &str, started: Timestamp) -> Vec<Arc<dyn Controller>> {
     let all: Vec<(&str, Arc<dyn Controller>)> = vec![
         ("deployment", Arc::new(Deployments)),
         ("replicaset", Arc::new(ReplicaSets)),
-        ("garbage", Arc::new(Garbage::new(&collected))),
+        ("garbage", Arc::new(Garbage::among(&collected))),
         ("nodelifecycle", Arc::new(NodeLifecycle::new(NODE_GRACE, started))),
         ("taints", Arc::new(TaintEvictions)),
         ("podgc", Arc::new(PodGc::new(10))),
@@ -58,7 +58,7 @@ fn controllers(name: &str, started: Timestamp) -> Vec<Arc<dyn Controller>> {
 
 /// What a component knows. The scheduler's machine is another than the controllers'.
 enum Brain {
-    Controllers(Machine),
+    Controllers(Box<Machine>),
     Scheduler(Box<Scheduling>),
 }
 
@@ -128,7 +128,7 @@ impl Component {
             let voices = all.iter().map(account).collect();
             let machine = Machine::new(all);
             let resources = machine.resources();
-            (Brain::Controllers(machine), resources, voices, User::authenticated("system:kube-controller-manager", &[]))
+            (Brain::Controllers(Box::new(machine)), resources, voices, User::authenticated("system:kube-controller-manager", &[]))
         };
         Self {
             name,

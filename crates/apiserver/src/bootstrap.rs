@@ -76,11 +76,12 @@ impl Server {
         self.ensure_all(&client, objects).await?;
         self.keep_definitions();
         self.keep_api_services();
+        self.keep_first_objects();
         Ok(())
     }
 
     /// The range that services get their addresses from.
-    fn service_range(&self) -> Value {
+    pub(crate) fn service_range(&self) -> Value {
         let (network, prefix) = self.config().service_network;
         let ready = json!({"type": "Ready", "status": "True", "reason": "", "message": "addresses are given out from this range",
             "lastTransitionTime": self.clock().now().rfc3339()});
@@ -183,7 +184,7 @@ fn node_bindings() -> Vec<(Resource, &'static str, Value)> {
 }
 
 /// Creates an object, or brings the endpoints of this server up to date where they stand.
-async fn ensure(client: &impl Api, resource: Resource, namespace: String, object: Value) -> Result<(), Status> {
+pub(crate) async fn ensure(client: &impl Api, resource: Resource, namespace: String, object: Value) -> Result<(), Status> {
     let name = gantry_object::meta::name(&object).to_owned();
     // The front proxy's authority is made anew at every start.
     let follows_address = matches!(resource.kind, "Endpoints" | "EndpointSlice") || name == EXTENSION_AUTHENTICATION;

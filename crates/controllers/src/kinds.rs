@@ -183,11 +183,46 @@ pub(crate) struct ReplicaSet {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct ReplicaSetSpec {
+pub(crate) struct ReplicaSetSpec<S = LabelSelector> {
     pub(crate) replicas: Option<i32>,
     pub(crate) min_ready_seconds: i32,
-    pub(crate) selector: LabelSelector,
+    pub(crate) selector: S,
     pub(crate) template: Value,
+}
+
+/// A selector that is no more than the labels it asks for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LabelMap(LabelSelector);
+
+impl<'de> Deserialize<'de> for LabelMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let labels = Value::deserialize(deserializer)?;
+        let selector = serde_json::json!({"matchLabels": labels});
+        Ok(Self(LabelSelector(Selector::from_label_selector(&selector).ok().flatten())))
+    }
+}
+
+impl AsRef<LabelSelector> for LabelMap {
+    fn as_ref(&self) -> &LabelSelector {
+        &self.0
+    }
+}
+
+impl AsRef<LabelSelector> for LabelSelector {
+    fn as_ref(&self) -> &LabelSelector {
+        self
+    }
+}
+
+/// A replication controller.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ReplicationController {
+    pub(crate) spec: ReplicaSetSpec<LabelMap>,
+}
+
+impl Kind for ReplicationController {
+    const RESOURCE: Resource = Resource::namespaced("", "v1", "replicationcontrollers", "ReplicationController");
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -331,6 +366,31 @@ bare_kind! {
     ServiceAccount = namespaced("", "v1", "serviceaccounts");
     /// A config map.
     ConfigMap = namespaced("", "v1", "configmaps");
+}
+
+/// A role of the whole cluster, as far as it gathers others; their rules are read when they are gathered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClusterRole {
+    pub(crate) aggregation_rule: Option<AggregationRule>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AggregationRule {
+    pub(crate) cluster_role_selectors: Vec<Value>,
+}
+
+impl Kind for ClusterRole {
+    const RESOURCE: Resource = Resource::cluster("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole");
+}
+
+impl ClusterRole {
+    /// Whether it gathers the rules of roles with these labels.
+    pub(crate) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let selectors = self.aggregation_rule.iter().flat_map(|rule| &rule.cluster_role_selectors);
+        selectors.filter_map(|s| Selector::from_label_selector(s).ok().flatten()).any(|s| s.matches(labels))
+    }
 }
 
 /// A namespace.

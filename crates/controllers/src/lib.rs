@@ -7,6 +7,7 @@
 mod adoption;
 mod backends;
 pub mod certificates;
+pub mod clusterroles;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
@@ -50,6 +51,8 @@ pub fn all(settings: &Settings) -> Vec<Arc<dyn Controller>> {
     vec![
         Arc::new(deployment::Deployments),
         Arc::new(replicaset::ReplicaSets),
+        Arc::new(replicaset::ReplicationControllers),
+        Arc::new(clusterroles::RoleAggregation),
         Arc::new(endpointslice::EndpointSlices),
         Arc::new(endpoints::EndpointsOfServices),
         Arc::new(namespace::Namespaces::new(&settings.resources)),

@@ -83,13 +83,30 @@ fn a_deleted_namespace_is_emptied_before_it_goes() {
     assert_eq!(world.settle(), "");
     world.patch(Namespace::RESOURCE, &cluster("a"), &json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z"}}));
     let log = world.settle();
-    assert!(log.contains("delete all pods in a\ndelete all secrets in a\n"), "{log}");
-    assert!(!log.contains("namespaces/finalize"), "the pod is still stopping: {log}");
-    assert_eq!(world.list(SECRETS).len(), 1);
+    assert!(log.contains("delete all pods in a\n"), "{log}");
+    assert!(!log.contains("secrets"), "pods may need the rest until they have stopped: {log}");
+    assert_eq!(world.list(SECRETS).len(), 2);
     let status = &world.get(Namespace::RESOURCE, &cluster("a")).unwrap()["status"];
-    assert_eq!(status["conditions"][0]["message"], "Some resources are remaining: pods has 1 resource instances");
+    let told: Vec<String> = status["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| format!("{}={} {}", c["type"], c["status"], c["reason"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "NamespaceDeletionDiscoveryFailure=False ResourcesDiscovered",
+            "NamespaceDeletionGroupVersionParsingFailure=False ParsedGroupVersions",
+            "NamespaceDeletionContentFailure=False ContentDeleted",
+            "NamespaceContentRemaining=True SomeResourcesRemain",
+            "NamespaceFinalizersRemaining=False ContentHasNoFinalizers",
+        ]
+    );
+    assert_eq!(status["conditions"][3]["message"], "Some resources are remaining: pods. has 1 resource instances");
     world.remove(Pod::RESOURCE, &ObjectName::new("a", "p"));
     let log = world.settle();
+    assert_eq!(world.list(SECRETS).len(), 1, "{log}");
     assert!(log.contains("delete all events in a\nupdate namespaces/finalize a {\"spec\":{\"finalizers\":[]}}"), "{log}");
 }
 
@@ -102,6 +119,85 @@ fn a_namespace_is_not_finalized_while_the_server_has_something() {
     world.put(Namespace::RESOURCE, object);
     world.refuse(Verb::List, "secrets");
     assert!(!world.settle().contains("finalize"));
+}
+
+const DEFINITIONS: Resource = Resource::cluster("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition");
+const CUSTOM: Resource = Resource::namespaced("x.io", "v1", "things", "Thing");
+
+fn definition() -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.x.io"},
+        "spec": {"group": "x.io", "scope": "Namespaced", "versions": [{"name": "v2", "served": true}, {"name": "v1", "served": true, "storage": true}]},
+        "status": {"acceptedNames": {"plural": "things", "kind": "Thing"}, "conditions": [{"type": "Established", "status": "True"}]}})
+}
+
+fn thing(name: &str, metadata: Value) -> Value {
+    let mut thing = json!({"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": name, "namespace": "a", "uid": name}});
+    for (member, value) in metadata.as_object().unwrap() {
+        thing["metadata"][member] = value.clone();
+    }
+    thing
+}
+
+#[test]
+fn a_namespace_is_emptied_of_custom_resources_too() {
+    let mut world = World::new(vec![Arc::new(namespace::Namespaces::new(&[SECRETS]))]);
+    world.put(Namespace::RESOURCE, ns("a"));
+    world.put(CUSTOM, thing("t", json!({"finalizers": ["x.io/hold"]})));
+    world.put(DEFINITIONS, definition());
+    assert_eq!(world.settle(), "");
+    world.patch(Namespace::RESOURCE, &cluster("a"), &json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z"}}));
+    let log = world.settle();
+    assert!(log.contains("delete all things in a\n") && !log.contains("namespaces/finalize"), "{log}");
+    let conditions = world.get(Namespace::RESOURCE, &cluster("a")).unwrap()["status"]["conditions"].clone();
+    assert_eq!(conditions[3]["message"], "Some resources are remaining: things.x.io has 1 resource instances");
+    assert_eq!(conditions[4]["message"], "Some content in the namespace has finalizers remaining: x.io/hold in 1 resource instances");
+    world.remove(CUSTOM, &ObjectName::new("a", "t"));
+    assert!(world.settle().contains("update namespaces/finalize a"));
+}
+
+#[test]
+fn what_a_namespace_cannot_be_emptied_of_is_told() {
+    let mut world = World::new(vec![Arc::new(namespace::Namespaces::new(&[SECRETS]))]);
+    world.put(Namespace::RESOURCE, ns("a"));
+    world.put(SECRETS, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "a"}}));
+    world.refuse(Verb::DeleteCollection, "secrets");
+    world.patch(Namespace::RESOURCE, &cluster("a"), &json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z"}}));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    world.settle();
+    let conditions = world.get(Namespace::RESOURCE, &cluster("a")).unwrap()["status"]["conditions"].clone();
+    assert_eq!((&conditions[2]["status"], &conditions[2]["reason"]), (&json!("True"), &json!("ContentDeletionFailed")));
+    assert!(conditions[2]["message"].as_str().unwrap().starts_with("Failed to delete all resource types, 1 remaining: "), "{conditions}");
+}
+
+#[test]
+fn custom_resources_are_owners_and_owned_while_they_are_served() {
+    let mut world = World::new(vec![Arc::new(crate::garbage::Garbage::new(&[SECRETS]))]);
+    let owner = |kind: &str, version: &str, name: &str| json!({"ownerReferences": [{"apiVersion": version, "kind": kind, "name": name, "uid": name}]});
+    let secret = |name: &str, metadata: Value| {
+        let mut secret = thing(name, metadata);
+        secret["kind"] = json!("Secret");
+        secret["apiVersion"] = json!("v1");
+        secret
+    };
+    world.put(SECRETS, secret("of-thing", owner("Thing", "x.io/v2", "t")));
+    world.put(SECRETS, secret("of-lost", owner("Thing", "x.io/v1", "lost")));
+    world.put(SECRETS, secret("s", json!({})));
+    world.put(CUSTOM, thing("t", json!({})));
+    world.put(CUSTOM, thing("of-secret", owner("Secret", "v1", "s")));
+    assert_eq!(world.settle(), "", "nobody knows what a Thing is");
+    world.put(DEFINITIONS, definition());
+    world.settle();
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.settle(), "delete secrets a/of-lost Background\n");
+    world.delete(SECRETS, &ObjectName::new("a", "s"), Some(Propagation::Background));
+    assert_eq!(world.settle(), "delete things a/of-secret Background\n");
+    world.put(
+        DEFINITIONS,
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.x.io"}}),
+    );
+    world.remove(CUSTOM, &ObjectName::new("a", "t"));
+    assert_eq!(world.settle(), "delete secrets a/of-thing Background\n", "what ended with its definition is gone");
 }
 
 #[test]

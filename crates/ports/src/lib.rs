@@ -13,6 +13,7 @@ pub use clock::{Clock, RealClock, SimulatedClock};
 pub use random::{Random, RealRandom, SeededRandom};
 pub use sockets::{Connection, Listener, RealSockets, SimulatedSockets, Sockets};
 pub use tasks::{Tasks, join_all};
+pub use tokio::task::AbortHandle;
 
 /// A future on the heap that can move between threads.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

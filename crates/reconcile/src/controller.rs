@@ -82,6 +82,11 @@ pub trait Controller: Send + Sync + 'static {
     /// What it reads.
     fn reads(&self) -> Vec<Read>;
 
+    /// Also reads the metadata of every resource that definitions describe, as those come and go: which keys their objects concern.
+    fn reads_custom(&self) -> Option<MapKeys> {
+        None
+    }
+
     /// What it alone writes, in words like `deployments/status` or `replicasets of deployments`. No two controllers may name the same.
     fn owns(&self) -> &'static [&'static str];
 

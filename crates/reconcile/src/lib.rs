@@ -7,6 +7,7 @@
 
 mod action;
 mod controller;
+mod customs;
 mod events;
 mod machine;
 mod meta;
@@ -21,6 +22,7 @@ mod view;
 
 pub use action::{Action, Decision, EventKind, merge_diff};
 pub use controller::{Controller, Key, MapKeys, Read, controller_of, itself};
+pub use customs::Following;
 pub use events::Recorder;
 pub use gantry_client::informer::Item;
 pub use machine::{Job, Machine};

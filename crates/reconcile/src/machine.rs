@@ -10,8 +10,10 @@ use gantry_client::queue::Queue;
 use gantry_object::{ObjectName, Resource, Timestamp};
 
 use crate::controller::MapKeys;
+use crate::customs::{Customs, DEFINITIONS, Definition};
 use crate::perform::{Expect, Outcome};
-use crate::{Action, Controller, Decision, Entry, Key, View, Work};
+use crate::view::project;
+use crate::{Action, Controller, Decision, Entry, Following, Key, View, Work};
 
 /// How long a key waits for its own last write to show up in the caches, in case its event can no longer be told apart.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -35,6 +37,9 @@ pub struct Machine {
     slots: Vec<Slot>,
     /// Which controllers read a resource, and how.
     readers: BTreeMap<Resource, Vec<(usize, MapKeys)>>,
+    /// Who reads every resource that definitions describe, and how.
+    custom_readers: Vec<(usize, MapKeys)>,
+    customs: Customs,
     /// Where to begin looking for work, so that no controller starves.
     turn: usize,
 }
@@ -42,6 +47,7 @@ pub struct Machine {
 struct Slot {
     controller: Arc<dyn Controller>,
     reads: Vec<Resource>,
+    reads_custom: bool,
     queue: Queue<Key>,
     expected: BTreeMap<Key, Expected>,
     /// Which keys wait for an object.
@@ -57,14 +63,26 @@ struct Expected {
 impl Machine {
     /// A machine for some controllers, with empty caches.
     pub fn new(controllers: Vec<Arc<dyn Controller>>) -> Self {
-        let mut machine = Self { view: View::default(), slots: Vec::new(), readers: BTreeMap::new(), turn: 0 };
+        let mut machine = Self {
+            view: View::default(),
+            slots: Vec::new(),
+            readers: BTreeMap::new(),
+            custom_readers: Vec::new(),
+            customs: Customs::default(),
+            turn: 0,
+        };
         for (i, controller) in controllers.into_iter().enumerate() {
             let reads = controller.reads();
             for read in &reads {
                 machine.view.add(read.resource, read.project, read.typed);
                 machine.readers.entry(read.resource).or_default().push((i, read.keys));
             }
+            if let Some(keys) = controller.reads_custom() {
+                machine.view.add(DEFINITIONS, project::<Definition>, true);
+                machine.custom_readers.push((i, keys));
+            }
             machine.slots.push(Slot {
+                reads_custom: controller.reads_custom().is_some(),
                 controller,
                 reads: reads.iter().map(|r| r.resource).collect(),
                 queue: Queue::new(),
@@ -92,13 +110,29 @@ impl Machine {
             self.view.forget_failures(&this);
         }
         let mut keys = Vec::new();
-        for (slot, map) in self.readers.get(resource).into_iter().flatten() {
+        let custom = if self.customs.follows(resource) { self.custom_readers.as_slice() } else { &[] };
+        for (slot, map) in self.readers.get(resource).into_iter().flatten().chain(custom) {
             for item in [&change.old, &change.new].into_iter().flatten() {
                 map(&self.view, &this, item, &mut keys);
             }
             let slot = &mut self.slots[*slot];
             keys.extend(slot.awaited.remove(&(*resource, this.name.clone())).into_iter().flatten());
             keys.drain(..).for_each(|key| slot.queue.add(key));
+        }
+    }
+
+    /// Brings what is followed into step with a definition.
+    fn follow_definition(&mut self, name: &ObjectName) {
+        let definition = self.view.get::<Definition>("", &name.name);
+        for change in self.customs.look_at(&name.name, definition.as_deref()) {
+            match change {
+                Following::Begins(resource) => self.view.begin(resource),
+                Following::Ends(resource) => {
+                    for change in self.view.end(&resource) {
+                        self.on_change(&resource, &change);
+                    }
+                }
+            }
         }
     }
 
@@ -130,7 +164,18 @@ impl Work for Machine {
     fn take(&mut self, resource: &Resource, event: WatchEvent) {
         for change in self.view.take(resource, event) {
             self.on_change(resource, &change);
+            if *resource == DEFINITIONS && !self.custom_readers.is_empty() {
+                self.follow_definition(change.name());
+            }
         }
+    }
+
+    fn following(&mut self) -> Vec<Following> {
+        self.customs.take_news()
+    }
+
+    fn refused(&mut self, resource: &Resource) {
+        self.view.refused(resource);
     }
 
     fn expire(&mut self, resource: &Resource) {
@@ -162,8 +207,9 @@ impl Work for Machine {
         let failure = outcome.failed.as_ref().filter(|status| !status.is_conflict()).map(|status| status.message.clone());
         self.view.note_failure(job.name, &job.key, failure);
         let slot = &mut self.slots[job.controller];
-        let reads = &slot.reads;
-        let writes: Vec<Expect> = outcome.wrote.into_iter().filter(|w| reads.contains(w.resource())).collect();
+        let (reads, customs) = (&slot.reads, &self.customs);
+        let is_read = |resource: &Resource| reads.contains(resource) || (slot.reads_custom && customs.follows(resource));
+        let writes: Vec<Expect> = outcome.wrote.into_iter().filter(|w| is_read(w.resource())).collect();
         if !writes.is_empty() {
             slot.expected.insert(job.key.clone(), Expected { writes, until: monotonic + LONGEST_WAIT });
         }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use gantry_client::informer::{Feed, Start, follow};
 use gantry_client::{Api, Params, WatchEvent};
 use gantry_object::{Resource, Status, Timestamp};
-use gantry_ports::{Clock, Tasks};
+use gantry_ports::{AbortHandle, Clock, Tasks};
 use tokio::sync::Notify;
 
-use crate::{Action, Outcome, Recorder, perform};
+use crate::{Action, Following, Outcome, Recorder, perform};
 
 /// What a [`Shell`] drives. It is fed with events, asked for jobs, and told how they ended; it does no I/O and knows no clock.
 pub trait Work: Send + 'static {
@@ -23,6 +23,14 @@ pub trait Work: Send + 'static {
 
     /// Takes an event of a resource.
     fn take(&mut self, resource: &Resource, event: WatchEvent);
+
+    /// What is to be followed as well, or no more, since this was last asked.
+    fn following(&mut self) -> Vec<Following> {
+        Vec::new()
+    }
+
+    /// The server refused to tell about a resource; it will be asked again.
+    fn refused(&mut self, _resource: &Resource) {}
 
     /// A resource's history is gone: it is listed anew.
     fn expire(&mut self, resource: &Resource);
@@ -68,6 +76,7 @@ struct Shared<W> {
     news: Notify,
     workers: usize,
     voices: BTreeMap<&'static str, Voice>,
+    reader: Arc<dyn Api>,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
 }
@@ -75,6 +84,8 @@ struct Shared<W> {
 struct State<W> {
     work: W,
     working: usize,
+    /// What is followed for as long as it is served.
+    follows: BTreeMap<Resource, AbortHandle>,
 }
 
 impl<W: Work> Shell<W> {
@@ -88,11 +99,11 @@ impl<W: Work> Shell<W> {
         clock: Arc<dyn Clock>,
         tasks: &Tasks,
     ) -> Self {
-        let state = Mutex::new(State { work, working: 0 });
-        let shell = Self(Arc::new(Shared { state, news: Notify::new(), workers, voices, clock: clock.clone(), tasks: tasks.clone() }));
+        let state = Mutex::new(State { work, working: 0, follows: BTreeMap::new() });
+        let (reader, tasks) = (reader.clone(), tasks.clone());
+        let shell = Self(Arc::new(Shared { state, news: Notify::new(), workers, voices, reader, clock, tasks: tasks.clone() }));
         for resource in resources {
-            let feed = Arc::new(Mutex::new(Fed { shell: shell.clone(), resource }));
-            tasks.spawn(follow(reader.clone(), resource, String::new(), Params::default(), clock.clone(), feed));
+            shell.follow(resource);
         }
         let main = shell.clone();
         tasks.spawn(async move { main.run().await });
@@ -101,6 +112,12 @@ impl<W: Work> Shell<W> {
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.0.state.lock().expect("no one panics while holding the machine")
+    }
+
+    fn follow(&self, resource: Resource) -> AbortHandle {
+        let shared = &self.0;
+        let feed = Arc::new(Mutex::new(Fed { shell: self.clone(), resource }));
+        shared.tasks.spawn(follow(shared.reader.clone(), resource, String::new(), Params::default(), shared.clock.clone(), feed))
     }
 
     async fn run(&self) {
@@ -160,13 +177,27 @@ impl<W: Work> Feed for Fed<W> {
     }
 
     fn take(&mut self, event: WatchEvent) {
-        self.shell.lock().work.take(&self.resource, event);
+        let mut state = self.shell.lock();
+        state.work.take(&self.resource, event);
+        for change in state.work.following() {
+            match change {
+                Following::Begins(resource) => {
+                    let task = self.shell.follow(resource);
+                    state.follows.insert(resource, task);
+                }
+                Following::Ends(resource) => {
+                    state.follows.remove(&resource).iter().for_each(AbortHandle::abort);
+                }
+            }
+        }
+        drop(state);
         self.shell.0.news.notify_one();
     }
 
     fn failed(&mut self, status: &Status) {
-        if status.is_expired() {
-            self.shell.lock().work.expire(&self.resource);
+        match status.is_expired() {
+            true => self.shell.lock().work.expire(&self.resource),
+            false => self.shell.lock().work.refused(&self.resource),
         }
     }
 }

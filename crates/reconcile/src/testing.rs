@@ -16,7 +16,7 @@ use gantry_ports::{BoxFuture, Clock, SimulatedClock};
 use serde_json::json;
 
 use crate::action::merge;
-use crate::{Controller, Key, Machine, Recorder, Work, merge_diff, perform};
+use crate::{Controller, Following, Key, Machine, Recorder, Work, merge_diff, perform};
 
 /// Controllers, their machine, and the objects they work on.
 pub struct World {
@@ -172,6 +172,15 @@ impl World {
         let events = std::mem::take(&mut self.server.lock().events);
         for (resource, event) in events {
             self.machine.take(&resource, event);
+            for change in self.machine.following() {
+                let Following::Begins(resource) = change else { continue };
+                self.machine.start(&resource);
+                for name in self.server.names_of(resource) {
+                    let object = self.server.encoded(resource, name).expect("it was just found");
+                    self.machine.take(&resource, WatchEvent::Added(object));
+                }
+                self.machine.take(&resource, WatchEvent::Bookmark { revision: Revision(0), initial_events_end: true });
+            }
         }
     }
 }
@@ -277,6 +286,10 @@ impl Server {
         let state = self.lock();
         let inside = |name: &ObjectName| request.namespace.is_empty() || name.namespace == request.namespace;
         state.objects.keys().filter(|(r, n)| *r == request.resource && inside(n)).map(|(_, n)| n.clone()).collect()
+    }
+
+    fn names_of(&self, resource: Resource) -> Vec<ObjectName> {
+        self.lock().objects.keys().filter(|(r, _)| *r == resource).map(|(_, n)| n.clone()).collect()
     }
 
     fn encoded(&self, resource: Resource, name: ObjectName) -> Option<Encoded> {

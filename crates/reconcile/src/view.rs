@@ -95,6 +95,10 @@ struct Cache {
     informer: Informer<Entry>,
     /// Whether it was ever in step with the server.
     ready: bool,
+    /// Whether the server refused to tell about it.
+    refused: bool,
+    /// Whether it is served no more: then nothing of it is left.
+    ended: bool,
     /// Objects by the uid of each owner, and under the empty uid those that no controller manages.
     by_owner: BTreeMap<String, BTreeSet<ObjectName>>,
     by_index: BTreeMap<Box<str>, BTreeSet<ObjectName>>,
@@ -112,12 +116,40 @@ impl View {
     /// Makes room for a resource. The projection of the first who asks counts, unless that was for metadata alone.
     pub(crate) fn add(&mut self, resource: Resource, project: Project<Entry>, typed: bool) {
         if typed || !self.caches.contains_key(&resource) {
-            let cache = Cache { informer: Informer::new(project), ready: false, by_owner: BTreeMap::new(), by_index: BTreeMap::new() };
-            self.caches.insert(resource, cache);
+            self.caches.insert(resource, Cache::new(project));
         }
     }
 
-    /// The resources that somebody reads.
+    /// Makes room for a resource that is served from now on, of which metadata is read.
+    pub(crate) fn begin(&mut self, resource: Resource) {
+        self.caches.insert(resource, Cache::new(project_meta));
+    }
+
+    /// Notes that a resource is served no more; gives back what was left of it.
+    pub(crate) fn end(&mut self, resource: &Resource) -> Vec<Change<Entry>> {
+        let Some(cache) = self.caches.get_mut(resource) else { return Vec::new() };
+        let left = cache.informer.iter().cloned().map(|item| Change { old: Some(item), new: None }).collect();
+        *cache = Cache { ready: true, ended: true, ..Cache::new(project_meta) };
+        left
+    }
+
+    pub(crate) fn refused(&mut self, resource: &Resource) {
+        if let Some(cache) = self.caches.get_mut(resource) {
+            cache.refused = true;
+        }
+    }
+
+    /// The resources that somebody reads and that are still served.
+    pub fn served(&self) -> impl Iterator<Item = Resource> + '_ {
+        self.caches.iter().filter(|(_, c)| !c.ended).map(|(r, _)| *r)
+    }
+
+    /// A resource of which it is not known yet what there is, although the server has not refused to tell.
+    pub fn unknown(&self) -> Option<Resource> {
+        self.caches.iter().find(|(_, c)| !c.ready && !c.refused).map(|(r, _)| *r)
+    }
+
+    /// The resources that somebody reads, or did while they were served.
     pub fn resources(&self) -> impl Iterator<Item = Resource> + '_ {
         self.caches.keys().copied()
     }
@@ -137,7 +169,7 @@ impl View {
     }
 
     pub(crate) fn take(&mut self, resource: &Resource, event: WatchEvent) -> Vec<Change<Entry>> {
-        let Some(cache) = self.caches.get_mut(resource) else { return Vec::new() };
+        let Some(cache) = self.caches.get_mut(resource).filter(|c| !c.ended) else { return Vec::new() };
         let changes = cache.informer.take(event);
         for change in &changes {
             if let Some(old) = &change.old {
@@ -240,6 +272,11 @@ impl View {
 }
 
 impl Cache {
+    fn new(project: Project<Entry>) -> Self {
+        let informer = Informer::new(project);
+        Self { informer, ready: false, refused: false, ended: false, by_owner: BTreeMap::new(), by_index: BTreeMap::new() }
+    }
+
     fn index(&mut self, item: &Item<Entry>) {
         for owner in owner_keys(&item.projection.meta) {
             self.by_owner.entry(owner.to_owned()).or_default().insert(item.name.clone());

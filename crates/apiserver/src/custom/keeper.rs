@@ -1,4 +1,4 @@
-//! The task that looks after definitions: their names, and their objects when they are deleted.
+//! The task that looks after definitions: their names, and their objects when they are deleted. Namespaces are emptied by their controller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,6 @@ use crate::server::Server;
 use crate::user::{MASTERS, User};
 use crate::verbs::{is_done, tree};
 
-const NAMESPACES: &str = "namespaces";
 /// How long to wait before trying again what the store refused.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -25,12 +24,6 @@ impl Server {
         self.tasks().spawn(async move {
             loop {
                 server.follow_definitions().await;
-            }
-        });
-        let server = self.clone();
-        self.tasks().spawn(async move {
-            loop {
-                server.follow_namespaces().await;
             }
         });
     }
@@ -135,7 +128,7 @@ impl Server {
         let kind = self.customs().get().definitions.get(name).and_then(|d| d.kinds(self.registry()).first().cloned());
         let ends = match &kind {
             Some(kind) => {
-                self.empty(kind, None).await;
+                self.empty(kind).await;
                 say("False", "InstanceDeletionCompleted", "removed all instances")
             }
             None => say("False", "NeverEstablished", "resource was never established"),
@@ -171,16 +164,16 @@ impl Server {
         }
     }
 
-    /// Deletes the objects of a kind, in one namespace or everywhere, and waits until none is left.
-    async fn empty(&self, kind: &Arc<Kind>, namespace: Option<&str>) {
+    /// Deletes the objects of a kind, and waits until none is left.
+    async fn empty(&self, kind: &Arc<Kind>) {
         let resource = store_resource(kind);
         loop {
             let snapshot = self.store().snapshot();
-            let Ok(mut watcher) = self.store().watch(&resource, namespace, snapshot.revision()) else {
+            let Ok(mut watcher) = self.store().watch(&resource, None, snapshot.revision()) else {
                 self.clock().sleep(PAUSE).await;
                 continue;
             };
-            let all: Vec<ObjectName> = snapshot.list(&resource, namespace, None).map(|i| Key::new("", "", i.path).object_name()).collect();
+            let all: Vec<ObjectName> = snapshot.list(&resource, None, None).map(|i| Key::new("", "", i.path).object_name()).collect();
             drop(snapshot);
             if all.is_empty() {
                 return;
@@ -195,40 +188,13 @@ impl Server {
                 }
             }
             // What finalizers hold goes later; what comes in between is deleted in the next round.
-            while self.store().snapshot().count(&resource, namespace, None) > 0 {
+            while self.store().snapshot().count(&resource, None, None) > 0 {
                 match watcher.next().await {
                     Ok(event) if event.new_object().is_some_and(|o| !meta::is_deleting(&tree(o))) => break,
                     Ok(_) => {}
                     Err(_) => break,
                 }
             }
-        }
-    }
-
-    /// Empties namespaces of custom resources when they are deleted; ends when events were missed.
-    async fn follow_namespaces(&self) {
-        let snapshot = self.store().snapshot();
-        let Ok(mut watcher) = self.store().watch(NAMESPACES, None, snapshot.revision()) else {
-            return self.clock().sleep(PAUSE).await;
-        };
-        let ending: Vec<String> =
-            snapshot.list(NAMESPACES, None, None).filter(|i| meta::is_deleting(&tree(i.object))).map(|i| i.path.to_owned()).collect();
-        drop(snapshot);
-        ending.iter().for_each(|name| self.empty_namespace(name));
-        while let Ok(event) = watcher.next().await {
-            let begins = |o: &gantry_object::Encoded| meta::is_deleting(&tree(o));
-            if event.new_object().is_some_and(begins) && !event.previous().is_some_and(begins) {
-                self.empty_namespace(event.key.path());
-            }
-        }
-    }
-
-    fn empty_namespace(&self, namespace: &str) {
-        let kinds = self.customs().get().stored(self.registry());
-        let snapshot = self.store().snapshot();
-        for kind in kinds.into_iter().filter(|k| k.namespaced && snapshot.count(&store_resource(k), Some(namespace), None) > 0) {
-            let (server, namespace) = (self.clone(), namespace.to_owned());
-            self.tasks().spawn(async move { server.empty(&kind, Some(&namespace)).await });
         }
     }
 

@@ -160,3 +160,73 @@ async fn two_servers_in_one_process_share_nothing() {
     one.tasks.shutdown();
     other.admin().await.get(PODS).await.expect(200);
 }
+
+#[tokio::test]
+async fn custom_resources_are_collected_and_go_with_their_namespace() {
+    let world = World::new().await;
+    let refused = start_components(&world);
+    let mut admin = world.admin().await;
+    let version = json!({"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}});
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.x.example.com"},
+        "spec": {"group": "x.example.com", "scope": "Namespaced", "versions": [version], "names": {"plural": "things", "kind": "Thing"}}});
+    admin.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.expect(201);
+    admin.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.expect(201);
+    let thing = |name: &str, owners: Value| json!({"apiVersion": "x.example.com/v1", "kind": "Thing", "metadata": {"name": name, "ownerReferences": owners}});
+    let owned_by = |owner: &Value| {
+        let meta = &owner["metadata"];
+        json!([{"apiVersion": "x.example.com/v1", "kind": "Thing", "name": meta["name"], "uid": meta["uid"], "blockOwnerDeletion": true}])
+    };
+    let things = "/apis/x.example.com/v1/namespaces/n/things";
+    half_a_minute(&world).await;
+    for policy in ["Background", "Foreground", "Orphan"] {
+        let owner = admin.post(things, &thing("owner", json!([]))).await.expect(201);
+        admin.post(things, &thing("part", owned_by(&owner))).await.expect(201);
+        let mut map = config_map("part", &[]);
+        map["metadata"]["ownerReferences"] = owned_by(&owner);
+        admin.post("/api/v1/namespaces/n/configmaps", &map).await.expect(201);
+        half_a_minute(&world).await;
+        admin.get(&format!("{things}/part")).await.expect(200);
+        admin.delete(&format!("{things}/owner"), &json!({"propagationPolicy": policy})).await.expect(200);
+        half_a_minute(&world).await;
+        admin.get(&format!("{things}/owner")).await.refused(404, "NotFound", "");
+        for part in [format!("{things}/part"), "/api/v1/namespaces/n/configmaps/part".to_owned()] {
+            if policy == "Orphan" {
+                assert_eq!(admin.get(&part).await.expect(200)["metadata"].get("ownerReferences"), None, "{part}");
+            } else {
+                admin.get(&part).await.refused(404, "NotFound", "");
+            }
+        }
+    }
+    admin.delete("/api/v1/namespaces/n", &Value::Null).await.expect(200);
+    half_a_minute(&world).await;
+    admin.get("/api/v1/namespaces/n").await.refused(404, "NotFound", "");
+    admin.get(&format!("{things}/part")).await.refused(404, "NotFound", "");
+    assert_eq!(*refused.lock().unwrap(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn replication_controllers_run_and_roles_gather_rules() {
+    let world = World::new().await;
+    let refused = start_components(&world);
+    let mut admin = world.admin().await;
+    let template = json!({"metadata": {"labels": {"app": "s"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "s"}, "spec": {"replicas": 2, "template": template}});
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    admin.post(controllers, &controller).await.expect(201);
+    let extra = json!({"metadata": {"name": "extra", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [{"apiGroups": ["x.example.com"], "resources": ["things"], "verbs": ["get"]}]});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    admin.post(roles, &extra).await.expect(201);
+    half_a_minute(&world).await;
+    assert_eq!(count(&world, POD).await, 2);
+    let scaled = admin.patch(&format!("{controllers}/s/scale"), "merge", &json!({"spec": {"replicas": 1}})).await.expect(200);
+    assert_eq!(scaled["status"]["replicas"], 2);
+    for role in ["view", "edit", "admin"] {
+        let rules = admin.get(&format!("{roles}/{role}")).await.expect(200)["rules"].clone();
+        assert!(rules.as_array().unwrap().contains(&extra["rules"][0]), "{role}");
+    }
+    half_a_minute(&world).await;
+    assert_eq!((count(&world, POD).await, &admin.get(&format!("{controllers}/s")).await.expect(200)["status"]["replicas"]), (1, &json!(1)));
+    assert_eq!(*refused.lock().unwrap(), BTreeSet::new());
+}

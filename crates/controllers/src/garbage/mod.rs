@@ -1,6 +1,7 @@
 //! Deletes what no owner is left to want, and carries out foreground and orphaning deletions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gantry_object::{ObjectName, Resource, Timestamp, Value};
 use gantry_reconcile::{
@@ -10,17 +11,27 @@ use serde_json::json;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// How soon to look again when it is not known yet what a new resource has.
+const RECHECK: Duration = Duration::from_millis(200);
+/// How soon to look again at an object with an owner of a kind that is not served.
+const UNKNOWN_KIND: Duration = Duration::from_secs(30);
 
 /// The garbage collector.
 pub struct Garbage {
     resources: Vec<Resource>,
+    with_customs: bool,
 }
 
 impl Garbage {
-    /// Collects among these resources. Owners of other resources count as alive.
+    /// Collects among these resources, and those that definitions describe. Owners of other resources count as alive.
     pub fn new(resources: &[Resource]) -> Self {
         // Events come and go by themselves and own nothing.
-        Self { resources: resources.iter().copied().filter(|r| r.plural != "events").collect() }
+        Self { resources: resources.iter().copied().filter(|r| r.plural != "events").collect(), with_customs: true }
+    }
+
+    /// Collects among these resources alone.
+    pub fn among(resources: &[Resource]) -> Self {
+        Self { with_customs: false, ..Self::new(resources) }
     }
 }
 
@@ -33,6 +44,10 @@ impl Controller for Garbage {
         self.resources.iter().map(|r| Read::meta(*r, touched)).collect()
     }
 
+    fn reads_custom(&self) -> Option<gantry_reconcile::MapKeys> {
+        self.with_customs.then_some(touched as gantry_reconcile::MapKeys)
+    }
+
     fn owns(&self) -> &'static [&'static str] {
         &["finalizers foregroundDeletion and orphan", "objects whose owners are gone"]
     }
@@ -40,6 +55,12 @@ impl Controller for Garbage {
     fn decide(&self, key: &Key, view: &View, _now: Timestamp) -> Decision {
         let Some(item) = view.item(&key.resource, &key.name) else { return Decision::none() };
         let meta = &item.projection.meta;
+        if let Some(resource) = view.unknown() {
+            let mut decision = Decision::none();
+            decision.waiting_on.push(format!("what there is of {}", resource.group_resource()));
+            decision.recheck(RECHECK);
+            return decision;
+        }
         if meta.is_deleting() {
             return finalize(key, item, view);
         }
@@ -74,8 +95,10 @@ fn key_of(view: &View, owner: &Owner, namespace: &str) -> Option<Key> {
 }
 
 enum State {
-    /// It is there, or nothing is known of its kind.
+    /// It is there, or cannot be looked for.
     Solid,
+    /// Nothing is known of its kind yet.
+    Unknown,
     /// It is not there.
     Dangling(Key),
     /// It is being deleted and waits for its dependents to go first.
@@ -83,7 +106,11 @@ enum State {
 }
 
 fn state_of(view: &View, owner: &Owner, namespace: &str) -> State {
-    let Some(key) = key_of(view, owner, namespace) else { return State::Solid };
+    let Some(key) = key_of(view, owner, namespace) else { return State::Unknown };
+    // An object of no namespace cannot have an owner in one: there is no telling in which.
+    if key.resource.namespaced && namespace.is_empty() {
+        return State::Solid;
+    }
     match view.item(&key.resource, &key.name).map(|i| &i.projection.meta) {
         Some(meta) if meta.uid == owner.uid => {
             if meta.is_deleting() && meta.has_finalizer(FOREGROUND) {
@@ -104,6 +131,10 @@ fn collect(key: &Key, item: &Item<Entry>, view: &View) -> Decision {
     for owner in &meta.owner_references {
         match state_of(view, owner, &meta.namespace) {
             State::Solid => solid += 1,
+            State::Unknown => {
+                solid += 1;
+                decision.recheck(UNKNOWN_KIND);
+            }
             State::Dangling(at) => {
                 gone.insert(owner.uid.clone());
                 // This view may be behind: the server has the last word.
@@ -116,7 +147,7 @@ fn collect(key: &Key, item: &Item<Entry>, view: &View) -> Decision {
         }
     }
     if gone.is_empty() {
-        return Decision::none();
+        return decision;
     }
     if solid > 0 {
         decision.actions.push(drop_owners(key, item, |uid| gone.contains(uid)));

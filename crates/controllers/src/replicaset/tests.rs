@@ -162,3 +162,43 @@ fn a_set_that_is_being_deleted_makes_nothing() {
     world.patch(ReplicaSet::RESOURCE, &name(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T12:00:00Z"}}));
     assert!(!world.settle().contains("create pods"));
 }
+
+#[test]
+fn a_replication_controller_does_the_same_with_a_map_of_labels() {
+    use super::ReplicationControllers;
+    use crate::kinds::ReplicationController;
+    let mut world = World::new(vec![Arc::new(ReplicationControllers)]);
+    let controller = json!({
+        "apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "s", "namespace": "a"},
+        "spec": {"replicas": 2, "selector": {"app": "s"}, "template": {"metadata": {"labels": {"app": "s"}}, "spec": {"containers": []}}},
+    });
+    world.put(Pod::RESOURCE, pod("orphan", "2026-01-01T11:00:00Z", json!({})));
+    world.put(ReplicationController::RESOURCE, controller);
+    world.settle();
+    let pods = world.list(Pod::RESOURCE);
+    assert_eq!(pods.len(), 2, "the orphan is taken in, one is made");
+    for pod in &pods {
+        let owner = &meta::owner_references(pod)[0];
+        assert_eq!((&owner["apiVersion"], &owner["kind"]), (&json!("v1"), &json!("ReplicationController")));
+    }
+    // A pod that no longer fits is let go and replaced.
+    world.patch(Pod::RESOURCE, &ObjectName::new("a", "orphan"), &json!({"metadata": {"labels": {"app": "other"}}}));
+    world.settle();
+    let orphan = world.get(Pod::RESOURCE, &ObjectName::new("a", "orphan")).unwrap();
+    assert!(meta::owner_references(&orphan).is_empty());
+    assert_eq!(world.list(Pod::RESOURCE).len(), 3);
+    let refused = {
+        world.refuse(gantry_reconcile::Verb::Create, "pods");
+        world.patch(ReplicationController::RESOURCE, &name(), &json!({"spec": {"replicas": 3}}));
+        world.settle();
+        world.pass(Duration::from_secs(1));
+        world.settle();
+        world.get(ReplicationController::RESOURCE, &name()).unwrap()["status"].clone()
+    };
+    assert_eq!((&refused["replicas"], &refused["conditions"][0]["type"]), (&json!(2), &json!("ReplicaFailure")));
+    world.allow_all();
+    world.patch(ReplicationController::RESOURCE, &name(), &json!({"spec": {"replicas": 2}}));
+    world.settle();
+    let status = &world.get(ReplicationController::RESOURCE, &name()).unwrap()["status"];
+    assert_eq!(status.get("conditions"), None, "a quota that is no longer overstepped is no longer told of");
+}

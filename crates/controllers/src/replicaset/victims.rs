@@ -4,13 +4,13 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use gantry_object::Timestamp;
-use gantry_reconcile::{Object, View};
+use gantry_reconcile::{Kind, Object, View};
 
-use crate::kinds::{Pod, ReplicaSet};
+use crate::kinds::Pod;
 
 /// Chooses so many pods: first those whose loss costs least. The order is upstream's: not on a node, not running, not ready, cheap by
 /// annotation, on a node with many of their kind, ready for a short time, often restarted, young.
-pub(crate) fn choose(set: &Object<ReplicaSet>, pods: &[Object<Pod>], count: usize, view: &View, now: Timestamp) -> Vec<Object<Pod>> {
+pub(crate) fn choose<S: Kind>(set: &Object<S>, pods: &[Object<Pod>], count: usize, view: &View, now: Timestamp) -> Vec<Object<Pod>> {
     let crowd = crowd(set, view);
     let mut ranked: Vec<&Object<Pod>> = pods.iter().collect();
     ranked.sort_by(|a, b| compare(a, b, &crowd, now));
@@ -18,9 +18,9 @@ pub(crate) fn choose(set: &Object<ReplicaSet>, pods: &[Object<Pod>], count: usiz
 }
 
 /// How many pods of the same deployment run on each node.
-fn crowd(set: &Object<ReplicaSet>, view: &View) -> BTreeMap<String, usize> {
+fn crowd<S: Kind>(set: &Object<S>, view: &View) -> BTreeMap<String, usize> {
     let siblings: Vec<String> = match set.meta().controller() {
-        Some(owner) => view.owned_by::<ReplicaSet>(&owner.uid).map(|s| s.meta().uid.clone()).collect(),
+        Some(owner) => view.owned_by::<S>(&owner.uid).map(|s| s.meta().uid.clone()).collect(),
         None => vec![set.meta().uid.clone()],
     };
     let mut crowd = BTreeMap::new();

@@ -18,11 +18,15 @@ mod policy;
 mod qos;
 mod quota;
 mod review;
+mod schedule;
 mod service;
 mod sets;
 mod storage;
 mod volumes;
 mod workload;
+
+#[cfg(test)]
+mod tests;
 
 use gantry_object::field::ErrorList;
 use gantry_object::{Timestamp, Value, names};

@@ -54,6 +54,7 @@ pub(crate) const REPLICATION_CONTROLLER: Rules = Rules {
         }
         pod::default_template(controller, "/spec/template");
     },
+    validate: validate_controller,
     validate_update: count_status,
     resets_status: true,
     generation: Generation::Spec,
@@ -72,8 +73,8 @@ pub(crate) const CONTROLLER_REVISION: Rules = Rules {
     ..PLAIN
 };
 
-/// What deployments and replica sets have in common: replicas, a selector, a template it selects.
-fn validate_scaled(object: &Value, errors: &mut ErrorList) {
+/// What kinds that keep pods going have in common: replicas, a selector, a template it selects.
+pub(crate) fn validate_scaled(object: &Value, errors: &mut ErrorList) {
     let spec = Path::new("spec");
     validate::not_negative(object, &["spec", "replicas"], errors);
     validate::not_negative(object, &["spec", "minReadySeconds"], errors);
@@ -99,20 +100,49 @@ fn validate_scaled(object: &Value, errors: &mut ErrorList) {
         errors.push(Error::invalid(&template.child("metadata").child("labels"), given, "`selector` does not match template `labels`"));
     }
     validate::pod::template(tree::at(object, "/spec/template"), &template, errors);
-    let policy = tree::text(object, "/spec/template/spec/restartPolicy");
-    if policy != "Always" {
-        errors.push(Error::not_supported(&template.child("spec").child("restartPolicy"), policy, &["Always"]));
+    runs_for_ever(object, tree::at(object, "/spec/template"), &template, errors);
+}
+
+/// A replication controller selects by labels alone.
+fn validate_controller(controller: &Value, errors: &mut ErrorList) {
+    let spec = Path::new("spec");
+    let (selector, template) = (tree::at(controller, "/spec/selector"), tree::at(controller, "/spec/template"));
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        errors.push(Error::required(&spec.child("selector"), ""));
     }
-    if !tree::at(object, "/spec/template/spec/activeDeadlineSeconds").is_null() {
-        errors.push(Error::forbidden(
-            &template.child("spec").child("activeDeadlineSeconds"),
-            &format!("activeDeadlineSeconds in {} is not Supported", tree::text(object, "/kind")),
-        ));
+    let path = spec.child("template");
+    if template.is_null() {
+        errors.push(Error::required(&path, ""));
+        return;
+    }
+    let labels = tree::at(template, "/metadata/labels");
+    if tree::entries(selector, "").any(|(key, value)| labels.get(key) != Some(value)) {
+        let detail = "`selector` does not match template `labels`";
+        errors.push(Error::invalid(&path.child("metadata").child("labels"), labels.clone(), detail));
+    }
+    validate::pod::template(template, &path, errors);
+    runs_for_ever(controller, template, &path, errors);
+}
+
+/// Pods that are kept going are always restarted, and have no deadline.
+fn runs_for_ever(object: &Value, template: &Value, path: &Path, errors: &mut ErrorList) {
+    let policy = tree::text(template, "/spec/restartPolicy");
+    if policy != "Always" {
+        errors.push(Error::not_supported(&path.child("spec").child("restartPolicy"), policy, &["Always"]));
+    }
+    if !tree::at(template, "/spec/activeDeadlineSeconds").is_null() {
+        let detail = format!("activeDeadlineSeconds in {} is not Supported", tree::text(object, "/kind"));
+        errors.push(Error::forbidden(&path.child("spec").child("activeDeadlineSeconds"), &detail));
     }
 }
 
 fn noun(object: &Value) -> &'static str {
-    if object["kind"] == "ReplicaSet" { "replicaset" } else { "deployment" }
+    match object["kind"].as_str() {
+        Some("ReplicaSet") => "replicaset",
+        Some("DaemonSet") => "daemonset",
+        Some("StatefulSet") => "statefulset",
+        _ => "deployment",
+    }
 }
 
 fn validate_deployment(deployment: &Value, errors: &mut ErrorList) {

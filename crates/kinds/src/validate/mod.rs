@@ -30,6 +30,12 @@ pub(crate) fn at_least(object: &Value, path: &[&str], least: i64, detail: &str, 
     }
 }
 
+/// What may not change between two objects, or parts of them.
+pub(crate) fn unchanged(new: &Value, old: &Value, members: &[&str], path: &Path, errors: &mut ErrorList) {
+    let changed = members.iter().filter(|member| new.get(**member) != old.get(**member));
+    errors.extend(changed.map(|member| Error::invalid(&path.child(member), new[*member].clone(), "field is immutable")));
+}
+
 /// The percentage a text like `25%` names.
 pub(crate) fn percent(value: &Value) -> Option<i64> {
     value.as_str()?.strip_suffix('%').filter(|d| !d.is_empty() && d.bytes().all(|c| c.is_ascii_digit()))?.parse().ok()
