@@ -47,7 +47,7 @@ fn controllers(name: &str, started: Timestamp) -> Vec<Arc<dyn Controller>> {
     let all: Vec<(&str, Arc<dyn Controller>)> = vec![
         ("deployment", Arc::new(Deployments)),
         ("replicaset", Arc::new(ReplicaSets)),
-        ("garbage", Arc::new(Garbage::among(&collected))),
+        ("garbage", Arc::new(Garbage::new(&collected))),
         ("nodelifecycle", Arc::new(NodeLifecycle::new(NODE_GRACE, started))),
         ("taints", Arc::new(TaintEvictions)),
         ("podgc", Arc::new(PodGc::new(10))),

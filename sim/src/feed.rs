@@ -139,14 +139,18 @@ impl Feed {
         count
     }
 
-    /// Of several events of one object only the last one stays, as when a watcher had listed anew in between.
+    /// Of several events of one object only the last one stays, as when a watcher had listed anew in between. Not across the end of the
+    /// initial events: what was there at first is told before it, or it was not there.
     fn coalesce(&mut self) -> bool {
+        let is_end = |event: &WatchEvent| matches!(event, WatchEvent::Bookmark { initial_events_end: true, .. });
+        let end = self.waiting.iter().position(is_end).unwrap_or(self.waiting.len());
         let names: Vec<Option<String>> = self.waiting.iter().map(|e| object_of(e).and_then(path_of)).collect();
         let before = self.waiting.len();
         let mut at = 0;
         self.waiting.retain(|_| {
             at += 1;
-            names[at - 1].is_none() || !names[at..].contains(&names[at - 1])
+            let later = if at <= end { &names[at..end] } else { &names[at..] };
+            names[at - 1].is_none() || !later.contains(&names[at - 1])
         });
         self.waiting.len() < before
     }

@@ -126,6 +126,11 @@ impl Node {
         count
     }
 
+    /// What the agent has to say of a pod.
+    pub(crate) fn tell_of(&self, uid: &str) -> Option<String> {
+        Some(self.agent.as_ref()?.workers.get(uid)?.tell())
+    }
+
     pub(crate) fn calm(&mut self) {
         if let Some(agent) = &mut self.agent {
             agent.fuse.put_out();

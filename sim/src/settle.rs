@@ -115,7 +115,13 @@ impl World {
 
     /// What everybody says they wait for.
     fn waiting_on(&self) -> String {
-        let lines: Vec<String> = self.components.iter().flat_map(Component::waiting_on).collect();
+        let pods = self.audit.pods().filter(|p| !p.is_available()).map(|pod| {
+            let worker = self.nodes.iter().find(|n| n.name == pod.node()).and_then(|n| n.tell_of(&pod.metadata.uid));
+            let worker = worker.unwrap_or_else(|| "which knows nothing of it".into());
+            let deleting = pod.metadata.deletion_timestamp.as_deref().unwrap_or("not being deleted");
+            format!("pod {} ({deleting}): {:?} on {:?}, {worker}", pod.metadata.name, pod.phase(), pod.node())
+        });
+        let lines: Vec<String> = self.components.iter().flat_map(Component::waiting_on).chain(pods).collect();
         format!("waiting_on:\n  {}", lines.join("\n  "))
     }
 

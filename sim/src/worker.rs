@@ -95,6 +95,19 @@ impl Worker {
         self.gone && !machine.sandboxes.contains_key(&self.uid()) && self.forgetting.is_none()
     }
 
+    /// What it is at, in words.
+    pub(crate) fn tell(&self) -> String {
+        let at = match (&self.writing, &self.forgetting) {
+            (Some(_), _) => "writes the status",
+            (_, Some(_)) => "asks the API to forget the pod",
+            _ if self.gone => "knows that the pod is gone",
+            _ if self.idle => "has nothing to do",
+            _ => "has something to do",
+        };
+        let due = self.due().map_or_else(|| "never".into(), |at| at.rfc3339());
+        format!("whose agent {at}, looks again {due}, runs {:?}", self.observed.containers.keys().collect::<Vec<_>>())
+    }
+
     pub(crate) fn is_writing(&self) -> bool {
         self.writing.is_some() || self.forgetting.is_some()
     }

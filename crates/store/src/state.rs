@@ -35,13 +35,15 @@ struct Inner {
     /// No event at or before this revision is known.
     floor: Revision,
     retained: BTreeMap<Revision, (Timestamp, Snapshot)>,
+    /// Snapshots up to this revision were kept for as long as the limits allow: what was read then is not to be found again.
+    outdated: Revision,
 }
 
 impl State {
     /// An empty state.
     pub fn new(limits: Limits) -> Self {
         let snapshot = Snapshot { revision: Revision(0), resources: Resources::new_sync() };
-        let inner = Inner { snapshot, channels: BTreeMap::new(), floor: Revision(0), retained: BTreeMap::new() };
+        let inner = Inner { snapshot, channels: BTreeMap::new(), floor: Revision(0), retained: BTreeMap::new(), outdated: Revision(0) };
         Self { inner: Mutex::new(inner), revision: watch::Sender::new(Revision(0)), limits }
     }
 
@@ -110,11 +112,11 @@ impl State {
         self.lock().snapshot.get(key).cloned()
     }
 
-    /// Keeps a snapshot for [`State::snapshot_at`], for as long as the limits allow.
+    /// Keeps a snapshot for [`State::snapshot_at`], for as long as the limits allow, counted from the first time.
     pub fn retain(&self, snapshot: &Snapshot, now: Timestamp) {
         let mut inner = self.lock();
         inner.drop_old(now, &self.limits);
-        inner.retained.insert(snapshot.revision, (now, snapshot.clone()));
+        inner.retained.entry(snapshot.revision).or_insert_with(|| (now, snapshot.clone()));
         while inner.retained.len() > self.limits.retained_snapshots {
             inner.retained.pop_first();
         }
@@ -133,7 +135,8 @@ impl State {
         }
         let mut snapshot = inner.snapshot.clone();
         let channel = inner.channel(&resource.into(), &self.limits);
-        let oldest = channel.floor();
+        let young = Revision(inner.outdated.0 + 1).min(snapshot.revision);
+        let oldest = channel.floor().max(young);
         if revision > snapshot.revision || revision < oldest {
             return Err(Gone { asked: revision, oldest });
         }
@@ -163,6 +166,13 @@ impl Inner {
     }
 
     fn drop_old(&mut self, now: Timestamp, limits: &Limits) {
-        self.retained.retain(|_, (kept, _)| now.since(*kept) < limits.retained_for);
+        let Self { retained, outdated, .. } = self;
+        retained.retain(|revision, (kept, _)| {
+            let keep = now.since(*kept) < limits.retained_for;
+            if !keep {
+                *outdated = revision.max(outdated).to_owned();
+            }
+            keep
+        });
     }
 }

@@ -65,6 +65,22 @@ fn a_snapshot_does_not_change_and_can_be_found_again() {
 }
 
 #[test]
+fn a_snapshot_that_is_kept_again_and_again_grows_old_all_the_same() {
+    let state = state(Limits { retained_for: Duration::from_secs(10), ..Limits::default() });
+    let at = Timestamp::from_seconds;
+    state.apply(vec![put(("a", "1"), 1)]);
+    let old = state.snapshot();
+    for second in 0..10 {
+        state.retain(&old, at(second));
+    }
+    // The newest state is no older for having been kept.
+    assert_eq!(state.snapshot_at("pods", Revision(1), at(10)).unwrap().revision(), Revision(1));
+    state.apply(vec![put(("a", "1"), 2), put(("a", "1"), 3)]);
+    assert_eq!(state.snapshot_at("pods", Revision(1), at(11)).err(), Some(Gone { asked: Revision(1), oldest: Revision(2) }));
+    assert_eq!(state.snapshot_at("pods", Revision(2), at(11)).unwrap().revision(), Revision(2));
+}
+
+#[test]
 fn watchers_see_their_namespace_with_the_object_before() {
     let state = state(Limits::default());
     state.apply(vec![put(("a", "1"), 1), put(("b", "1"), 2)]);

@@ -103,7 +103,9 @@ impl Server {
         complain(&decoded, call.field_validation, warnings)?;
         let mut value = decoded.value;
         let given = (value["apiVersion"].as_str().unwrap_or(""), value["kind"].as_str().unwrap_or(""));
-        if (!given.0.is_empty() && given.0 != api_version) || (!given.1.is_empty() && given.1 != kind) {
+        // Every group has these options under its own versions, and clients name the one that they talk to.
+        let versioned = kind != "DeleteOptions" && !given.0.is_empty();
+        if (versioned && given.0 != api_version) || (!given.1.is_empty() && given.1 != kind) {
             let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             let (other_group, other_version) = given.0.split_once('/').unwrap_or(("", given.0));
             return Err(Status::bad_request(format!(

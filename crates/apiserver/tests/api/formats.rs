@@ -72,6 +72,21 @@ async fn protobuf_goes_both_ways() {
     admin.send("POST", MAPS, &headers, made.body.slice(..made.body.len() / 2)).await.refused(400, "BadRequest", "");
 }
 
+/// Clients that speak protobuf name the version of the group they talk to in their options.
+#[tokio::test]
+async fn options_of_a_deletion_may_be_of_any_group() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}});
+    admin.post(leases, &lease).await.expect(201);
+    let options = |kind: &str| gantry_schema::Envelope::seal("coordination.k8s.io/v1", kind, b"\x08\x05");
+    let path = format!("{leases}/a");
+    let headers = [("content-type", PROTOBUF)];
+    admin.send("DELETE", &path, &headers, options("Lease")).await.refused(400, "BadRequest", "cannot be handled as a DeleteOptions");
+    admin.send("DELETE", &path, &headers, options("DeleteOptions")).await.expect(200);
+}
+
 #[tokio::test]
 async fn yaml_is_read_and_written() {
     let world = World::new().await;

@@ -151,7 +151,9 @@ impl<'a> Rollout<'a> {
     /// One step: towards the size when that was changed, else towards the template.
     fn advance(&mut self, view: &View, decision: &mut Decision) {
         let deployment = self.deployment;
-        if deployment.spec.paused || self.is_scaling() {
+        let recreates = deployment.spec.strategy.kind == "Recreate";
+        // Where old pods go first there is nothing to share out: the new set gets the size when its turn comes.
+        if deployment.spec.paused || (self.is_scaling() && !recreates) {
             self.scale();
             self.hold_growth();
             if deployment.spec.paused {
@@ -159,7 +161,7 @@ impl<'a> Rollout<'a> {
             }
             return;
         }
-        if deployment.spec.strategy.kind == "Recreate" {
+        if recreates {
             self.recreate(view, decision);
         } else if self.new.is_none() {
             decision.actions.extend(self.create_set(view, scale::new_set_size(self)));

@@ -141,6 +141,18 @@ fn recreate_waits_for_the_old_pods_to_be_gone() {
 }
 
 #[test]
+fn a_rollout_goes_on_when_it_becomes_a_recreation_of_another_size_midway() {
+    let mut world = world();
+    world.put(Deployment::RESOURCE, deployment(10, "v1"));
+    run(&mut world);
+    update(&mut world, image("v2"));
+    world.settle();
+    update(&mut world, json!({"spec": {"replicas": 3, "strategy": {"type": "Recreate", "rollingUpdate": null}}}));
+    run(&mut world);
+    assert_eq!(sets(&world), ["v1: 0 (1)", "v2: 3 (2)"]);
+}
+
+#[test]
 fn a_change_of_size_in_the_middle_is_shared_out() {
     let mut world = world();
     world.put(Deployment::RESOURCE, deployment(10, "v1"));
