@@ -35,7 +35,7 @@ const SHORTEST_WATCH: Duration = Duration::from_secs(1800);
 impl Handler for Server {
     fn handle(self: Arc<Self>, request: Request, peer: Peer) -> BoxFuture<'static, Response> {
         Box::pin(async move {
-            let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, false).map(|a| a.format).unwrap_or_default();
+            let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, None).map(|a| a.format).unwrap_or_default();
             let target = path::parse(request.uri().path());
             let query = request.uri().query().unwrap_or("");
             let watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && Query::parse(query).is_true("watch"));
@@ -123,7 +123,7 @@ impl Server {
         let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
         let include = include_object(&query)?;
         let accept =
-            Accept::negotiate(header(&request, ACCEPT), include, kind.is_custom())?.with_encoding(header(&request, ACCEPT_ENCODING));
+            Accept::negotiate(header(&request, ACCEPT), include, Some(&*kind))?.with_encoding(header(&request, ACCEPT_ENCODING));
         let unfit = kind.is_custom() && verb == Verb::Patch(PatchType::Strategic);
         if unfit {
             return Err(Status::unsupported_media_type(

@@ -1,6 +1,6 @@
 //! What a client can read.
 
-use gantry_kinds::IncludeObject;
+use gantry_kinds::{IncludeObject, Kind};
 use gantry_object::Status;
 
 /// An encoding.
@@ -84,9 +84,11 @@ impl Accept {
         Self { gzip: Alternative::all(header).iter().any(|a| a.media_type == "gzip"), ..self }
     }
 
-    /// The first alternative that this server can give. No header: JSON.
-    /// Custom resources have no protobuf form, but their tables and metadata have.
-    pub(crate) fn negotiate(header: &str, include: IncludeObject, is_custom: bool) -> Result<Self, Status> {
+    /// The first alternative that this server can give of a kind, or of what is none. No header: JSON.
+    /// Custom resources have no protobuf form, but their tables and metadata have. What is not stored, as reviews are not, has neither.
+    pub(crate) fn negotiate(header: &str, include: IncludeObject, kind: Option<&Kind>) -> Result<Self, Status> {
+        let is_custom = kind.is_some_and(Kind::is_custom);
+        let is_object = kind.is_none_or(|k| k.storage.is_some());
         if header.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -100,8 +102,8 @@ impl Accept {
             let is_meta = alternative.parameter("g") == "meta.k8s.io" && alternative.parameter("v") == "v1";
             let shape = match alternative.parameter("as") {
                 "" => Shape::Object,
-                "Table" if is_meta => Shape::Table(include),
-                "PartialObjectMetadata" | "PartialObjectMetadataList" if is_meta => Shape::Partial,
+                "Table" if is_meta && is_object => Shape::Table(include),
+                "PartialObjectMetadata" | "PartialObjectMetadataList" if is_meta && is_object => Shape::Partial,
                 _ => continue,
             };
             if is_custom && format == Format::Protobuf && shape == Shape::Object {
@@ -137,7 +139,7 @@ mod tests {
             ("text/html", None),
         ];
         for (header, expected) in cases {
-            let found = Accept::negotiate(header, IncludeObject::Metadata, false).ok();
+            let found = Accept::negotiate(header, IncludeObject::Metadata, None).ok();
             assert_eq!(found.map(|a| (a.format, a.shape != Shape::Object)), expected, "{header}");
         }
     }

@@ -72,6 +72,16 @@ async fn protobuf_goes_both_ways() {
     admin.send("POST", MAPS, &headers, made.body.slice(..made.body.len() / 2)).await.refused(400, "BadRequest", "");
 }
 
+#[tokio::test]
+async fn what_is_not_stored_has_no_table() {
+    let world = World::new().await;
+    let mut admin = world.admin().await;
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).to_string();
+    let headers = [("content-type", "application/json"), ("accept", TABLE.trim_end_matches(",application/json"))];
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    admin.send("POST", path, &headers, review).await.refused(406, "NotAcceptable", "only the following media types are accepted");
+}
+
 /// Clients that speak protobuf name the version of the group they talk to in their options.
 #[tokio::test]
 async fn options_of_a_deletion_may_be_of_any_group() {
