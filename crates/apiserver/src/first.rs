@@ -1,4 +1,5 @@
-//! The task that looks after what every cluster has: what is deleted of it comes back, and flow schemas say whether their level exists.
+//! The task that looks after what every cluster has: what is deleted of it comes back, flow schemas and priority levels stay as they were
+//! made unless their annotation says otherwise, and flow schemas say whether their level exists.
 
 use gantry_client::{Api, Request};
 use gantry_object::{Resource, Value, meta};
@@ -67,13 +68,32 @@ impl Server {
             let kinds = [PRIORITY_CLASSES, LEVELS, SCHEMAS, RANGES];
             let Some(resource) = kinds.into_iter().find(|r| object["kind"] == r.kind) else { continue };
             let name = meta::name(&object).to_owned();
-            if self.exists(resource, &name) {
+            if let Some(stored) = self.store().get(&gantry_store::Key::new(resource.group_resource().to_string(), "", &name)) {
+                if let Some(mended) = self.mended(resource, &object, tree(&stored)) {
+                    // Another writer's change is an event, after which this is looked at again.
+                    let _ = client.call(Request::update(resource, "", &name, &mended)).await;
+                }
                 continue;
             }
             if let Err(status) = ensure(&client, resource, String::new(), object).await {
                 tracing::warn!("{} {name} could not be restored: {}", resource.plural, status.message);
             }
         }
+    }
+
+    /// A flow schema or priority level whose spec is kept as it was made, when somebody has changed it.
+    fn mended(&self, resource: Resource, made: &Value, mut stored: Value) -> Option<Value> {
+        if !matches!(resource, LEVELS | SCHEMAS) || !is_kept(&stored) {
+            return None;
+        }
+        let kind = self.kind(resource.group, resource.version, resource.plural)?;
+        let mut whole = self.registry().schema().conform(kind.ty, made.clone()).ok()?;
+        kind.apply_defaults(&mut whole.value);
+        let differs = stored["spec"] != whole.value["spec"];
+        differs.then(|| {
+            stored["spec"] = whole.value["spec"].take();
+            stored
+        })
     }
 
     /// Has every schema say whether the level it names exists.
@@ -100,6 +120,14 @@ impl Server {
         });
         join_all(writes.collect()).await;
     }
+}
+
+/// Whether the spec of a first object is kept as it was made: always of those that nothing works without, of the others unless their
+/// annotation says otherwise. Without it, as long as nobody has changed anything.
+fn is_kept(stored: &Value) -> bool {
+    let kept = meta::annotation(stored, "apf.kubernetes.io/autoupdate-spec");
+    matches!(meta::name(stored), "exempt" | "catch-all")
+        || kept.map_or_else(|| stored["metadata"]["generation"] == 1, |text| text.eq_ignore_ascii_case("true"))
 }
 
 /// Sets the condition `Dangling`; says whether that changed anything.

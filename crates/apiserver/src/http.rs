@@ -16,13 +16,14 @@ use crate::authorize::Attributes;
 use crate::call::{Call, FieldValidation, Media, Notes, verb_name};
 use crate::discovery::{AGGREGATED, version};
 use crate::encode::{Accept, Alternative, WatchEncoder, response, status_response};
+use crate::fairness::Class;
 use crate::health::Health;
 use crate::metrics::{Series, UnderWay};
 use crate::options::{field_validation, manager_of, media, params, query_options};
 use crate::path::{self, Query, ResourcePath, Target};
 use crate::server::Server;
 use crate::subresource::is_stream;
-use crate::user::{MASTERS, User};
+use crate::user::User;
 use crate::verbs::watch::{Feed, WatchOptions};
 
 /// The largest body taken, in bytes.
@@ -37,14 +38,19 @@ impl Handler for Server {
         Box::pin(async move {
             let format = Accept::negotiate(header(&request, ACCEPT), IncludeObject::Metadata, None).map(|a| a.format).unwrap_or_default();
             let target = path::parse(request.uri().path());
-            let query = request.uri().query().unwrap_or("");
-            let watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && Query::parse(query).is_true("watch"));
-            let under_way = self.metrics().begin(Series::of(&self, request.method(), &target, watch));
+            let query = Query::parse(request.uri().query().unwrap_or(""));
+            let is_watch = matches!(&target, Target::Resource(p) if p.watch || p.name.is_empty() && query.is_true("watch"));
+            let under_way = self.metrics().begin(Series::of(&self, request.method(), &target, is_watch));
             let begun = self.clock().monotonic();
-            let response = match self.answer(request, target, &peer, &under_way).await {
+            let mut class = None;
+            let asked = Asked { target, query, is_watch };
+            let mut response = match self.answer(request, asked, &peer, &under_way, &mut class).await {
                 Ok(response) => response,
                 Err(status) => status_response(&self, format, &status),
             };
+            if let Some(class) = class {
+                class.mark(&mut response);
+            }
             self.metrics().answered(&under_way, response.status().as_u16(), self.clock().monotonic().saturating_sub(begun));
             response
         })
@@ -55,28 +61,53 @@ fn header(request: &Request, name: http::HeaderName) -> &str {
     request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
 }
 
+/// What a request asks for, by its URL.
+struct Asked {
+    target: Target,
+    query: Query,
+    is_watch: bool,
+}
+
+impl Asked {
+    fn attributes(&self, request: &Request) -> Attributes {
+        match &self.target {
+            Target::Resource(path) => Attributes::of_request(request.method(), path, &self.query, self.is_watch),
+            Target::Other => Attributes::path(&request.method().as_str().to_lowercase(), request.uri().path()),
+        }
+    }
+}
+
 impl Server {
-    async fn answer(&self, request: Request, target: Target, peer: &Peer, under_way: &UnderWay) -> Result<Response, Status> {
+    async fn answer(
+        &self,
+        request: Request,
+        asked: Asked,
+        peer: &Peer,
+        under_way: &UnderWay,
+        class: &mut Option<Class>,
+    ) -> Result<Response, Status> {
         let bearer = header(&request, AUTHORIZATION).strip_prefix("Bearer ").map(str::trim).filter(|t| !t.is_empty());
         let user = self.authenticate(peer.certificate.as_deref(), bearer)?;
         let user = self.impersonate(user, &request)?;
-        // The administrators can always look at what crowds the others out.
-        if self.metrics().is_crowded(under_way) && !user.is_in(MASTERS) {
-            return Err(Status::too_many_requests("Too many requests, please try again later.", 1));
+        let attributes = asked.attributes(&request);
+        let limit = asked.query.get("limit").parse().unwrap_or(0);
+        let _permit = match under_way.needs_seat() {
+            true => self.enter(&user, &attributes, limit, class).await?,
+            false => None,
+        };
+        if let Some(remote) = self.remote_for(request.uri().path(), &asked.target) {
+            return self.pass_on(request, user, &attributes, &remote).await;
         }
-        if let Some(remote) = self.remote_for(request.uri().path(), &target) {
-            return self.pass_on(request, user, &target, &remote).await;
-        }
+        self.authorizer().check(self.store(), &user, &attributes)?;
+        let Asked { target, query, is_watch } = asked;
         match target {
-            Target::Resource(resource) => self.answer_resource(request, user, resource).await,
-            Target::Other => self.answer_other(&request, &user),
+            Target::Resource(resource) => self.answer_resource(request, user, resource, query, is_watch).await,
+            Target::Other => self.answer_other(&request),
         }
     }
 
-    fn answer_other(&self, request: &Request, user: &User) -> Result<Response, Status> {
+    fn answer_other(&self, request: &Request) -> Result<Response, Status> {
         let path = request.uri().path();
-        let verb = request.method().as_str().to_lowercase();
-        self.authorizer().check(self.store(), user, &Attributes::path(&verb, path))?;
         let accept = header(request, ACCEPT);
         if (path == "/api" || path == "/apis") && wants_aggregated(accept) {
             let own = self.discovery().aggregated(path == "/api");
@@ -101,12 +132,16 @@ impl Server {
         }
     }
 
-    async fn answer_resource(&self, request: Request, user: User, path: ResourcePath) -> Result<Response, Status> {
-        let query = Query::parse(request.uri().query().unwrap_or(""));
+    async fn answer_resource(
+        &self,
+        request: Request,
+        user: User,
+        path: ResourcePath,
+        query: Query,
+        is_watch: bool,
+    ) -> Result<Response, Status> {
         let content_type = header(&request, CONTENT_TYPE).split(';').next().unwrap_or("").trim().to_owned();
         let patch = PatchType::from_media_type(&content_type);
-        let is_watch = path.watch || (path.name.is_empty() && query.is_true("watch"));
-        self.authorizer().check(self.store(), &user, &Attributes::of_request(request.method(), &path, &query, is_watch))?;
         let kind = self.kind(&path.group, &path.version, &path.resource).ok_or_else(Status::no_such_path)?;
         if !exists(&kind, &path) {
             return Err(Status::no_such_path());

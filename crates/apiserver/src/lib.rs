@@ -13,6 +13,7 @@ mod call;
 mod custom;
 mod discovery;
 mod encode;
+mod fairness;
 mod first;
 mod health;
 mod http;

@@ -16,10 +16,6 @@ const REQUEST_BOUNDS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 
 /// Those of the durations of webhooks.
 const WEBHOOK_BOUNDS: [f64; 7] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0];
 
-/// How many requests may be under way at once, as upstream limits them: those that read, and those that change something.
-const MOST_READING: i64 = 400;
-const MOST_MUTATING: i64 = 200;
-
 /// What tells one series of requests from others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Series {
@@ -68,9 +64,14 @@ impl Series {
         )
     }
 
+    /// Whether its requests are watches.
+    pub(crate) fn is_watch(&self) -> bool {
+        self.verb == "WATCH"
+    }
+
     /// Whether its requests last as long as their clients want.
     pub(crate) fn is_long_running(&self) -> bool {
-        self.verb == "WATCH" || matches!(self.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log")
+        self.is_watch() || matches!(self.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy" | "log")
     }
 
     /// Whether its requests change something.
@@ -94,26 +95,32 @@ fn verb(method: &http::Method, path: Option<&ResourcePath>, watch: bool) -> &'st
     }
 }
 
-/// Durations, counted by bounds.
+/// Durations and sizes, counted by bounds.
 #[derive(Clone, Debug, Default)]
-struct Histogram {
+pub(crate) struct Histogram {
     counts: Vec<u64>,
     count: u64,
     sum: f64,
 }
 
 impl Histogram {
-    fn observe(&mut self, bounds: &[f64], taken: Duration) {
-        let seconds = taken.as_secs_f64();
+    /// Counts one, of a size in whatever the bounds are in.
+    pub(crate) fn observe(&mut self, bounds: &[f64], size: f64) {
         self.counts.resize(bounds.len(), 0);
-        if let Some(at) = bounds.iter().position(|b| seconds <= *b) {
+        if let Some(at) = bounds.iter().position(|b| size <= *b) {
             self.counts[at] += 1;
         }
         self.count += 1;
-        self.sum += seconds;
+        self.sum += size;
     }
 
-    fn write(&self, out: &mut String, name: &str, labels: &str, bounds: &[f64]) {
+    /// Whether nothing was counted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Writes it down.
+    pub(crate) fn write(&self, out: &mut String, name: &str, labels: &str, bounds: &[f64]) {
         let mut so_far = 0;
         for (bound, count) in bounds.iter().zip(&self.counts) {
             so_far += count;
@@ -125,13 +132,15 @@ impl Histogram {
     }
 }
 
-fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
+/// Writes the value of a series.
+pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
     let labels = if labels.is_empty() { String::new() } else { format!("{{{labels}}}") };
     // A String takes every write.
     let _ = writeln!(out, "{name}{labels} {value}");
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+/// Writes what a metric is.
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
@@ -164,6 +173,11 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
+    /// Whether it needs a seat: a watch does until it has begun, what else lasts as long as its client wants does not.
+    pub(crate) fn needs_seat(&self) -> bool {
+        self.series.is_watch() || !self.series.is_long_running()
+    }
+
     /// Counts events that a watch was sent.
     pub(crate) fn watch_events(&self, kind: &gantry_kinds::Kind, count: u64) {
         self.metrics.watch_events(kind, count);
@@ -201,12 +215,6 @@ impl Metrics {
         UnderWay { metrics: self.clone(), series }
     }
 
-    /// Whether more requests of a kind are under way than may be, this one counted.
-    pub(crate) fn is_crowded(&self, under_way: &UnderWay) -> bool {
-        let most = if under_way.series.is_mutating() { MOST_MUTATING } else { MOST_READING };
-        !under_way.series.is_long_running() && self.in_flight(&under_way.series).load(Ordering::Relaxed) > most
-    }
-
     /// Counts an answer.
     pub(crate) fn answered(&self, under_way: &UnderWay, code: u16, taken: Duration) {
         let mut requests = self.requests.lock().expect("nothing panics while it holds this lock");
@@ -216,7 +224,7 @@ impl Metrics {
         let Some(known) = requests.get_mut(&under_way.series) else { return };
         *known.by_code.entry(code).or_default() += 1;
         if !under_way.series.is_long_running() {
-            known.durations.observe(&REQUEST_BOUNDS, taken);
+            known.durations.observe(&REQUEST_BOUNDS, taken.as_secs_f64());
         }
     }
 
@@ -232,7 +240,7 @@ impl Metrics {
     pub(crate) fn webhook(&self, name: &str, mutating: bool, operation: &'static str, rejected: bool, taken: Duration) {
         let kind = if mutating { "admit" } else { "validating" };
         let mut webhooks = self.webhooks.lock().expect("nothing panics while it holds this lock");
-        webhooks.entry((name.to_owned(), kind, operation, rejected)).or_default().observe(&WEBHOOK_BOUNDS, taken);
+        webhooks.entry((name.to_owned(), kind, operation, rejected)).or_default().observe(&WEBHOOK_BOUNDS, taken.as_secs_f64());
     }
 
     fn write_requests(&self, out: &mut String) {
@@ -304,6 +312,7 @@ impl Server {
         let mut out = String::new();
         self.metrics().write_requests(&mut out);
         self.metrics().write_others(&mut out);
+        self.fairness().write(&mut out);
         head(&mut out, "apiserver_storage_objects", "gauge", "Stored objects of a resource.");
         let snapshot = self.store().snapshot();
         for resource in snapshot.resources() {
@@ -319,31 +328,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn too_many_at_once_are_a_crowd_until_some_end() {
-        let metrics = Arc::new(Metrics::default());
-        let series = |verb, subresource: &str| Series {
-            verb,
-            group: String::new(),
-            version: "v1".into(),
-            resource: "pods".into(),
-            subresource: subresource.into(),
-            scope: "resource",
-        };
-        let mut writing: Vec<UnderWay> = (0..200).map(|_| metrics.begin(series("PUT", ""))).collect();
-        assert!(!metrics.is_crowded(&writing[0]));
-        writing.push(metrics.begin(series("PUT", "")));
-        assert!(metrics.is_crowded(&writing[200]));
-        assert!(!metrics.is_crowded(&metrics.begin(series("GET", ""))), "readers do not wait for writers");
-        assert!(!metrics.is_crowded(&metrics.begin(series("POST", "exec"))), "what lasts is not counted");
-        writing.pop();
-        assert!(!metrics.is_crowded(&writing[0]));
-    }
-
-    #[test]
     fn buckets_are_cumulative() {
         let mut histogram = Histogram::default();
         for millis in [1, 30, 30_000] {
-            histogram.observe(&[0.005, 0.05], Duration::from_millis(millis));
+            histogram.observe(&[0.005, 0.05], f64::from(millis) / 1000.0);
         }
         let mut out = String::new();
         histogram.write(&mut out, "x", "a=\"b\"", &[0.005, 0.05]);

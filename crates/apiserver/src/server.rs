@@ -17,6 +17,7 @@ use crate::authorize::{Authorizer, Follower};
 use crate::call::{Answered, Call};
 use crate::custom::Customs;
 use crate::discovery::Discovery;
+use crate::fairness::Fairness;
 use crate::metrics::Metrics;
 use crate::node_ranges::NodeRanges;
 use crate::outside::Outside;
@@ -82,6 +83,7 @@ struct Inner {
     /// The same by plural name: several groups and versions may share one.
     by_plural: BTreeMap<String, Vec<Arc<Kind>>>,
     authorizer: Authorizer,
+    fairness: Fairness,
     services: Allocator,
     node_ranges: NodeRanges,
     outside: Outside,
@@ -109,6 +111,7 @@ impl Server {
             by_plural.entry(kind.plural.clone()).or_default().push(kind.clone());
         }
         let authorizer = Authorizer::new(&parts.store);
+        let fairness = Fairness::new(&parts.store);
         let services = Allocator::new(&parts.config, &parts.store);
         let node_ranges = NodeRanges::new(&parts.config, &parts.store);
         let customs = Mutex::new(Follower::new(&parts.store));
@@ -122,6 +125,7 @@ impl Server {
             kinds,
             by_plural,
             authorizer,
+            fairness,
             services,
             node_ranges,
             outside: Outside::default(),
@@ -173,6 +177,10 @@ impl Server {
 
     pub(crate) fn authorizer(&self) -> &Authorizer {
         &self.0.authorizer
+    }
+
+    pub(crate) fn fairness(&self) -> &Fairness {
+        &self.0.fairness
     }
 
     pub(crate) fn services(&self) -> &Allocator {

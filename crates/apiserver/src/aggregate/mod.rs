@@ -18,7 +18,7 @@ use http::{HeaderName, HeaderValue};
 use crate::authorize::{Attributes, Follow};
 use crate::encode::response;
 use crate::outside::{Callee, Place, decode_bundle, explain};
-use crate::path::{Query, Target};
+use crate::path::Target;
 use crate::server::Server;
 use crate::user::User;
 
@@ -178,16 +178,8 @@ impl Server {
     }
 
     /// Passes a request on to the server of its group, if the caller may make it.
-    pub(crate) async fn pass_on(&self, mut request: Request, user: User, target: &Target, remote: &Remote) -> Result<Response, Status> {
-        let query = Query::parse(request.uri().query().unwrap_or(""));
-        let attributes = match target {
-            Target::Resource(path) => {
-                let is_watch = path.watch || (path.name.is_empty() && query.is_true("watch"));
-                Attributes::of_request(request.method(), path, &query, is_watch)
-            }
-            Target::Other => Attributes::path(&request.method().as_str().to_lowercase(), request.uri().path()),
-        };
-        self.authorizer().check(self.store(), &user, &attributes)?;
+    pub(crate) async fn pass_on(&self, mut request: Request, user: User, what: &Attributes, remote: &Remote) -> Result<Response, Status> {
+        self.authorizer().check(self.store(), &user, what)?;
         if !remote.available {
             return Ok(plain(503, "service unavailable"));
         }

@@ -10,6 +10,7 @@ mod components;
 mod conversions;
 mod customs;
 mod deletes;
+mod fairness;
 mod formats;
 mod identities;
 mod kinds;

@@ -98,6 +98,20 @@ impl World {
             Who::Token(token) => (None, Some(token.to_owned())),
             Who::Nobody => (None, None),
         };
+        let here = self.connection(certificate);
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(here)).await.unwrap();
+        self.tasks.spawn(async move {
+            let _ = connection.await;
+        });
+        Http { sender, bearer }
+    }
+
+    /// A connection of somebody with a certificate on which a test writes what it likes.
+    pub(crate) fn raw(&self, name: &str, group: &str) -> tokio::io::DuplexStream {
+        self.connection(Some(self.certificate(name, group)))
+    }
+
+    fn connection(&self, certificate: Option<Arc<CertificateIdentity>>) -> tokio::io::DuplexStream {
         let (here, there) = tokio::io::duplex(1 << 20);
         let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), certificate };
         let handler = Arc::new(self.server.clone());
@@ -109,11 +123,7 @@ impl World {
             // A client that goes away in the middle is what some tests are about.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(there), service).await;
         });
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(here)).await.unwrap();
-        self.tasks.spawn(async move {
-            let _ = connection.await;
-        });
-        Http { sender, bearer }
+        here
     }
 
     /// A client of the administrator.
@@ -126,6 +136,14 @@ impl World {
         let issued = self.authority.issue(&profile, Duration::from_secs(3600), self.clock.now(), &*self.random).unwrap();
         let der = rustls_pki_types::CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
         Arc::new(CertificateIdentity::of(&der).unwrap())
+    }
+
+    /// Lets a future and every task do what they can without time passing; the future is not done by then.
+    pub(crate) async fn settle_beside<T>(&self, future: std::pin::Pin<&mut impl Future<Output = T>>) {
+        gantry_ports::select! {
+            _ = future => panic!("it was to wait"),
+            () = self.settle() => {}
+        }
     }
 
     /// Lets every task do what it can without time passing.
