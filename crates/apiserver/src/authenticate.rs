@@ -10,6 +10,7 @@ use crate::user::{AUTHENTICATED, BOOTSTRAPPERS, User};
 pub(crate) const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 pub(crate) const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 impl Server {
@@ -72,7 +73,10 @@ impl Server {
                     note(POD_NAME, name);
                     note(POD_UID, uid);
                 }
-                "node" => note(NODE_NAME, name),
+                "node" => {
+                    note(NODE_NAME, name);
+                    note(NODE_UID, uid);
+                }
                 _ => {}
             }
         }

@@ -157,8 +157,7 @@ impl Server {
         let verb = verb.filter(|verb| has_verb(&kind, &path.subresource, &object, *verb));
         let verb = verb.ok_or_else(|| method_not_allowed(request.method(), &path))?;
         let include = include_object(&query)?;
-        let accept =
-            Accept::negotiate(header(&request, ACCEPT), include, Some(&*kind))?.with_encoding(header(&request, ACCEPT_ENCODING));
+        let accept = Accept::negotiate(header(&request, ACCEPT), include, Some(&*kind))?.with_encoding(header(&request, ACCEPT_ENCODING));
         let unfit = kind.is_custom() && verb == Verb::Patch(PatchType::Strategic);
         if unfit {
             return Err(Status::unsupported_media_type(

@@ -85,10 +85,10 @@ impl Accept {
     }
 
     /// The first alternative that this server can give of a kind, or of what is none. No header: JSON.
-    /// Custom resources have no protobuf form, but their tables and metadata have. What is not stored, as reviews are not, has neither.
+    /// Custom resources have no protobuf form, but their tables and metadata have. What cannot be read, as reviews cannot, has neither.
     pub(crate) fn negotiate(header: &str, include: IncludeObject, kind: Option<&Kind>) -> Result<Self, Status> {
         let is_custom = kind.is_some_and(Kind::is_custom);
-        let is_object = kind.is_none_or(|k| k.storage.is_some());
+        let is_object = kind.is_none_or(|k| k.verbs.iter().any(|verb| verb == "get"));
         if header.trim().is_empty() {
             return Ok(Self::default());
         }

@@ -73,7 +73,7 @@ async fn protobuf_goes_both_ways() {
 }
 
 #[tokio::test]
-async fn what_is_not_stored_has_no_table() {
+async fn what_cannot_be_read_has_no_table() {
     let world = World::new().await;
     let mut admin = world.admin().await;
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}).to_string();

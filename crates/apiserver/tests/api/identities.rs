@@ -74,7 +74,13 @@ async fn a_node_gets_tokens_for_its_own_pods_alone() {
         (uid(admin.get(&format!("{PODS}/pod-n1")).await.expect(200)), uid(admin.get(&format!("{PODS}/pod-n2")).await.expect(200)));
     let mut node = world.http(Who::Certificate("system:node:n1", "system:nodes")).await;
     let token = node.post(TOKEN, &token_request("pod-n1", &own)).await.expect(201);
-    assert!(token["status"]["token"].is_string());
+    let mut of_pod = world.http(Who::Token(token["status"]["token"].as_str().unwrap())).await;
+    let who = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let extra =
+        of_pod.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &who).await.expect(201)["status"]["userInfo"]["extra"].clone();
+    let uid = admin.get("/api/v1/nodes/n1").await.expect(200)["metadata"]["uid"].clone();
+    assert_eq!(extra["authentication.kubernetes.io/node-name"], json!(["n1"]));
+    assert_eq!(extra["authentication.kubernetes.io/node-uid"], json!([uid]));
     node.post(TOKEN, &token_request("pod-n2", &other)).await.refused(403, "Forbidden", "bound to a pod scheduled on a different node");
     let unbound = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
     node.post(TOKEN, &unbound).await.refused(403, "Forbidden", "not bound to a pod");
